@@ -1,0 +1,1 @@
+"""Strong customer authentication for any API: one-time tokens bound to one action and spent once."""
