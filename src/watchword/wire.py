@@ -1,0 +1,112 @@
+"""
+What both ends of the wire share: header names, error codes and the JSON answers that a client reads.
+
+The server writes these shapes and the client reads them, so they stand once. The package imports
+nothing of either side: an application installs the client without any server code.
+
+Decoding is lenient on purpose. A client meets servers of several generations: members may be
+missing, unknown ones may appear, and an alternative may be an object or a bare string.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, Final
+
+from msgspec import Struct
+
+# Lower case, as ASGI wants them; HTTP does not care.
+APPROVAL: Final = "x-2fa-approval"
+APPROVAL_RESULT: Final = "x-2fa-approval-result"
+ONE_TIME_TOKEN: Final = "one-time-token"
+CORRELATION_ID: Final = "x-external-correlation-id"
+TRACE_ID: Final = "x-trace-id"
+SIGNATURE: Final = "x-signature"
+RETRY_AFTER: Final = "retry-after"
+
+# The only two values of APPROVAL_RESULT.
+APPROVED: Final = "APPROVED"
+REJECTED: Final = "REJECTED"
+
+
+class Code(StrEnum):
+    """The error codes that a client acts on. A server may answer others; a client keeps those as they are."""
+
+    SCA_REQUIRED = "sca.required"
+    SCA_LOCKED = "sca.locked"
+    SCA_ENROLMENT_REQUIRED = "sca.enrolment.required"
+    OTT_HEADER_INVALID = "ott.header.invalid"
+    OTT_NOT_FOUND = "ott.not.found"
+    CHALLENGE_NOT_OFFERED = "challenge.not.offered"
+    OTP_NOT_TRIGGERED = "otp.not.triggered"
+    OTP_EXPIRED = "otp.expired"
+    OTP_RESEND_TOO_SOON = "otp.resend.too.soon"
+    OTP_SENDS_EXHAUSTED = "otp.sends.exhausted"
+    OTP_DELIVERY_FAILED = "otp.delivery.failed"
+    OTP_INCORRECT = "otp.incorrect"
+    PIN_INCORRECT = "pin.incorrect"
+    PIN_BLOCKED = "pin.blocked"
+    DEVICE_FINGERPRINT_INCORRECT = "device.fingerprint.incorrect"
+    FACEMAP_INCORRECT = "facemap.incorrect"
+    SIGNATURE_INCORRECT = "signature.incorrect"
+    REQUEST_MALFORMED = "request.malformed"
+
+
+class ErrorItem(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One entry of `errors`."""
+
+    code: str
+    message: str = ""
+    path: str | None = None
+    arguments: tuple[Any, ...] | None = None
+
+
+class ErrorAnswer(Struct, frozen=True, kw_only=True):
+    """The error shape of every endpoint; the 403 of a protected call has more members around it."""
+
+    errors: tuple[ErrorItem, ...]
+
+
+class BearerErrorAnswer(Struct, frozen=True, kw_only=True):
+    """What a missing or bad bearer token is answered with."""
+
+    error: str
+    error_description: str = ""
+
+
+class ChallengeMethod(Struct, frozen=True, kw_only=True, rename="camel"):
+    """One way to pass a challenge."""
+
+    type: str
+    view_data: dict[str, Any] | None = None
+
+
+class Challenge(Struct, frozen=True, kw_only=True, rename="camel"):
+    """One thing the user must pass. The slim shape has neither `alternatives` nor `required`."""
+
+    primary_challenge: ChallengeMethod
+    alternatives: tuple[ChallengeMethod | str, ...] = ()
+    required: bool = True
+    passed: bool = False
+
+
+class OneTimeTokenProperties(Struct, frozen=True, kw_only=True, rename="camel"):
+    """A one-time token as its owner sees it. After a verification `actionType` and `userId` may be missing."""
+
+    one_time_token: str
+    challenges: tuple[Challenge, ...]
+    validity: int | None = None
+    action_type: str | None = None
+    user_id: int | None = None
+
+
+class OneTimeTokenAnswer(Struct, frozen=True, kw_only=True, rename="camel"):
+    """The wrapped answer of status and of the v1 verifications."""
+
+    one_time_token_properties: OneTimeTokenProperties
+
+
+class TriggerAnswer(Struct, frozen=True, kw_only=True, rename="camel"):
+    """Where a code was sent, masked."""
+
+    obfuscated_phone_no: str
