@@ -1,0 +1,158 @@
+"""
+Actions: named operations to protect, and the requests that carry them out.
+
+Matching is done on the decoded path, as the application routes it. What resembles a protected
+path without being one (``//``, ``/./``, a trailing slash, other case, a backslash, a second
+percent-encoding) is called *ambiguous* and is refused, since some application behind the guard
+might still route it (security.md case 139).
+"""
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from enum import StrEnum
+from urllib.parse import unquote
+
+from watchword.domain.method import Method
+
+_PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(:path)?\}")
+_HTTP_METHOD = re.compile(r"[A-Z]+")
+
+
+class Risk(StrEnum):
+    """How much is at stake: one challenge, or two of different factors every time."""
+
+    LOW = "low"
+    HIGH = "high"
+
+
+class Bind(StrEnum):
+    """What an OTT of the action is good for: this one request, or any request of the action."""
+
+    REQUEST = "request"
+    ACTION = "action"
+
+
+class Spend(StrEnum):
+    """When an OTT is spent: before the handler runs, or once the handler succeeded."""
+
+    BEFORE = "before"
+    ON_SUCCESS = "on-success"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """
+    A method and a path template, ``POST /v3/profiles/{profileId}/payments``.
+
+    ``{name}`` stands for a part of one path segment, ``{name:path}`` for the rest of the path.
+    """
+
+    method: str
+    template: str
+    pattern: re.Pattern[str]
+    lookalike: re.Pattern[str]
+
+    @classmethod
+    def parse(cls, text: str) -> "Route":
+        """
+        Read «METHOD /template».
+
+        Raises:
+            ValueError: The text is not of that form.
+        """
+        method, space, template = text.partition(" ")
+        if not space or not _HTTP_METHOD.fullmatch(method) or not template.startswith("/"):
+            message = f"{text!r} is not of the form 'POST /path/{{parameter}}'"
+            raise ValueError(message)
+        regex, end = "", 0
+        for parameter in _PARAMETER.finditer(template):
+            regex += re.escape(template[end : parameter.start()])
+            regex += ".*" if parameter[2] else "[^/]+"
+            end = parameter.end()
+        rest = template[end:]
+        if "{" in _PARAMETER.sub("", template) or "}" in _PARAMETER.sub("", template):
+            message = f"{text!r} has a brace that is not part of a {{parameter}}"
+            raise ValueError(message)
+        regex += re.escape(rest)
+        return cls(
+            method, template, re.compile(regex, re.DOTALL), re.compile(regex, re.DOTALL | re.IGNORECASE)
+        )
+
+    def covers(self, method: str) -> bool:
+        """Tell whether *method* carries out this route; frameworks answer HEAD with the GET handler."""
+        return method == self.method or (method == "HEAD" and self.method == "GET")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Action:
+    """
+    A named operation to protect.
+
+    Attributes:
+        name: ``<DOMAIN>__<ACTION>``, the ``actionType`` of the wire.
+        challenges: Explicit lists of methods, primary first, one a challenge; None for the default
+            by risk.
+    """
+
+    name: str
+    risk: Risk
+    routes: tuple[Route, ...] = ()
+    challenges: tuple[tuple[Method, ...], ...] | None = None
+    bind: Bind = Bind.ACTION
+    spend: Spend = Spend.BEFORE
+
+
+AUTHORISE_SESSION = Action(name="IDENTITY__AUTHORISE_SESSION", risk=Risk.LOW)
+"""Starts the low-risk session by hand (protocol.md section 5)."""
+
+
+class AmbiguousPathError(ValueError):
+    """The path is not a protected one, but some application might take it for one."""
+
+
+class Actions:
+    """The table of actions, by request and by name."""
+
+    def __init__(self, actions: Iterable[Action]) -> None:
+        """Make the table; of two actions that match one request the first one named decides."""
+        self.by_name: dict[str, Action] = {AUTHORISE_SESSION.name: AUTHORISE_SESSION}
+        self._routes: list[tuple[Route, Action]] = []
+        for action in actions:
+            self.by_name[action.name] = action
+            self._routes += ((route, action) for route in action.routes)
+
+    def match(self, method: str, path: str) -> Action | None:
+        """
+        Find the action that a request carries out.
+
+        Args:
+            method: The HTTP method.
+            path: The decoded path.
+
+        Raises:
+            AmbiguousPathError: *path* resembles a protected one.
+        """
+        method = method.upper()
+        for route, action in self._routes:
+            if route.covers(method) and route.pattern.fullmatch(path):
+                return action
+        plain = _plain(path)
+        if plain != path or any(character.isupper() for character in path):
+            for route, _ in self._routes:
+                if route.covers(method) and route.lookalike.fullmatch(plain):
+                    raise AmbiguousPathError(path)
+        return None
+
+
+def _plain(path: str) -> str:
+    """Undo what sloppy routers undo: second encodings, backslashes, parameters, dots and slashes."""
+    decoded = unquote(unquote(path)).replace("\\", "/")
+    segments: list[str] = []
+    for raw in decoded.split("/"):
+        segment = raw.partition(";")[0].strip().partition("\0")[0]
+        if segment == "..":
+            del segments[-1:]
+        elif segment not in {"", "."}:
+            segments.append(segment)
+    return "/" + "/".join(segments)

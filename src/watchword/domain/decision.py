@@ -1,0 +1,115 @@
+"""
+What a verb answers: a ``Change`` to be stored, or a ``Refusal`` that changes nothing.
+
+A wrong answer to a challenge is a ``Change`` too (a counter moved), told apart as
+``WrongAnswer``. Neither can be overlooked: strict typing demands the ``isinstance``.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from watchword.domain.destination import Destination
+    from watchword.domain.instant import Instant
+    from watchword.domain.token import OneTimeToken, TokenId
+    from watchword.domain.user import UserId, UserSecurity
+
+
+class EventName(StrEnum):
+    """What happened, in the past tense of the verb that did it."""
+
+    TOKEN_ISSUED = "token.issued"
+    CODE_SENT = "code.sent"
+    CODE_UNDELIVERED = "code.undelivered"
+    CHALLENGE_PASSED = "challenge.passed"
+    CHALLENGE_FAILED = "challenge.failed"
+    TOKEN_CLEARED = "token.cleared"
+    TOKEN_RESERVED = "token.reserved"
+    TOKEN_RELEASED = "token.released"
+    TOKEN_SPENT = "token.spent"
+    TOKEN_REVOKED = "token.revoked"
+    SESSION_USED = "session.used"
+    USER_LOCKED = "user.locked"
+    CREDENTIALS_CHANGED = "credentials.changed"
+    CREDENTIAL_DISABLED = "credential.disabled"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Event:
+    """
+    One line of the audit trail, stored in the same commit as what it tells of.
+
+    ``details`` hold names and numbers only: never a secret, never a phone number, never an OTT.
+    """
+
+    name: EventName
+    at: "Instant"
+    user_id: "UserId"
+    token_id: "TokenId | None" = None
+    details: Mapping[str, str | int] = field(default_factory=dict[str, str | int])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """
+    Records as they are to be stored, with their events: all of it, or none.
+
+    The version of each record is one more than that of the record it was made from. A store
+    that holds any other version refuses the change, for what it was decided from is past.
+    """
+
+    token: "OneTimeToken | None" = None
+    user: "UserSecurity | None" = None
+    destination: "Destination | None" = None
+    revoked: tuple["OneTimeToken", ...] = ()
+    events: tuple[Event, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WrongAnswer(Change):
+    """The secret was not the right one; the change counts it."""
+
+    attempts_left: int
+
+
+class Reason(StrEnum):
+    """Why a verb refused. Closed: the border maps each one, and a test asserts it."""
+
+    UNKNOWN = "unknown"
+    """No such token, or another user's."""
+    EXPIRED = "expired"
+    NOT_READY = "not-ready"
+    ALREADY_SPENT = "already-spent"
+    REVOKED = "revoked"
+    RESERVED = "reserved"
+    """A handler holds it right now, or crashed while it did."""
+    NOT_RESERVED = "not-reserved"
+    OTHER_ACTION = "other-action"
+    OTHER_REQUEST = "other-request"
+    NOT_OFFERED = "not-offered"
+    """No challenge of the token is open to this method."""
+    NOT_TRIGGERED = "not-triggered"
+    CODE_EXPIRED = "code-expired"
+    RESENT_TOO_SOON = "resent-too-soon"
+    SENDS_EXHAUSTED = "sends-exhausted"
+    LOCKED = "locked"
+    NOT_ENROLLED = "not-enrolled"
+    """The user has not enrolled enough for the action."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """
+    Nothing happened, and why.
+
+    Attributes:
+        reason: Why.
+        retry_after: Seconds after which the same may succeed; None where waiting is no help.
+        methods: The names of the methods that would do (``NOT_ENROLLED``).
+    """
+
+    reason: Reason
+    retry_after: int | None = None
+    methods: tuple[str, ...] = ()

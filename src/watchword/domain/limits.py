@@ -1,0 +1,46 @@
+"""Every limit of the domain, with its default (contract section 2; security.md section 4)."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """
+    What bounds a token, a code, guessing and sending.
+
+    Attributes:
+        token_seconds: How long a token lives, from its issue.
+        spend_within_seconds: How long a token stays good after its last challenge was passed;
+            None for as long as it lives.
+        tokens_live: How many tokens of one user may be open at once; the oldest goes first.
+        lease_seconds: How long a handler may hold a token reserved (``spend = "on-success"``).
+        session_seconds: How long low-risk actions pass after a cleared token; 0 for never.
+        code_seconds: How long a code lives.
+        code_tries: How many wrong tries kill a code.
+        resend_seconds: The least time between two codes over one channel for one token.
+        sends_per_token: How many codes one token may send, over all channels.
+        sends_per_number: How many codes one phone number may receive in a day.
+        failures: How many failures of one factor, or of the user, lock the user (RTS art. 4(3)(b)).
+        lock_seconds: How long a lock lasts.
+        disable_pin_after: Failures of knowledge without a success, over all locks, that disable
+            the PIN until a new one is enrolled (NIST SP 800-63B-4 section 3.2.10); 0 for never.
+        disable_possession_after: The same for possession (section 3.2.2); 0 for never.
+    """
+
+    token_seconds: int = 900
+    spend_within_seconds: int | None = 300
+    tokens_live: int = 20
+    lease_seconds: int = 60
+    session_seconds: int = 300
+    code_seconds: int = 300
+    code_tries: int = 5
+    resend_seconds: int = 30
+    sends_per_token: int = 5
+    sends_per_number: int = 10
+    failures: int = 5
+    lock_seconds: int = 900
+    disable_pin_after: int = 10
+    disable_possession_after: int = 100
+
+
+DAY_SECONDS = 24 * 60 * 60

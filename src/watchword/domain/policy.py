@@ -1,0 +1,97 @@
+"""
+Policy: which challenges a user must pass for an action.
+
+By default low risk asks for one challenge, primary the user's preferred method, alternatives
+the rest; high risk for two challenges of two different factors. An action may list its own.
+"""
+
+from collections.abc import Iterable, Iterator
+
+from watchword.domain.action import Action, Risk
+from watchword.domain.challenge import HIGH_RISK_FACTORS, Challenge, completable
+from watchword.domain.decision import Reason, Refusal
+from watchword.domain.method import PERSONAL_METHODS, CredentialKind, Factor, Method
+from watchword.domain.user import UserSecurity
+
+Required = tuple[tuple[Challenge, ...], int]
+"""The challenges to pass, and how many different factors the passed methods must cover."""
+
+_SIGNATURE: Required = ((Challenge(Method.SIGNATURE),), 1)
+
+
+def required(action: Action, user: UserSecurity, *, signs: bool = False) -> Required | Refusal:
+    """
+    Say what *user* must pass for *action*.
+
+    Args:
+        signs: The caller holds a personal token, whose one proof is a signature, at any risk
+            (protocol.md section 7).
+    """
+    kinds = user.enrolled()
+    if signs:
+        if CredentialKind.PUBLIC_KEY in kinds:
+            return _SIGNATURE
+        return Refusal(Reason.NOT_ENROLLED, methods=(Method.SIGNATURE,))
+    usable = [method for method in _preferred_first(user.preferred) if method.credential in kinds]
+    factors = HIGH_RISK_FACTORS if action.risk is Risk.HIGH else 1
+    if action.challenges is not None:
+        choices = [[method for method in listed if method in usable] for listed in action.challenges]
+    elif action.risk is Risk.LOW:
+        choices = [usable]
+    else:
+        choices = _by_factor(usable)
+    if not completable(choices, factors=factors):
+        return Refusal(Reason.NOT_ENROLLED, methods=_missing(action, usable, choices))
+    return tuple(Challenge(methods[0], tuple(methods[1:])) for methods in choices), factors
+
+
+def _preferred_first(preferred: Method | None) -> Iterator[Method]:
+    if preferred is not None:
+        yield preferred
+    yield from (method for method in PERSONAL_METHODS if method is not preferred)
+
+
+def _by_factor(usable: Iterable[Method]) -> list[list[Method]]:
+    """
+    Two choices, of different factors whichever is made in each.
+
+    The first holds the methods of the preferred factor; the second those of the next one,
+    and a third factor's as its fallback.
+    """
+    groups: dict[Factor, list[Method]] = {}
+    for method in usable:
+        groups.setdefault(method.factor, []).append(method)
+    first, *others = groups.values() or [[]]
+    return [first, [method for group in others for method in group]]
+
+
+def _missing(
+    action: Action, usable: list[Method], choices: list[list[Method]]
+) -> tuple[str, ...]:
+    """Name the methods that would do, were they enrolled as well."""
+    if action.challenges is not None:
+        lacking = [
+            listed
+            for listed, choice in zip(action.challenges, choices, strict=True)
+            if not choice
+        ] or action.challenges
+        wanted = {method for listed in lacking for method in listed}
+    else:
+        proven = {method.factor for method in usable} if action.risk is Risk.HIGH else set[Factor]()
+        wanted = {method for method in PERSONAL_METHODS if method.factor not in proven}
+    return tuple(method.value for method in PERSONAL_METHODS if method in wanted and method not in usable)
+
+
+def fault(action: Action) -> str | None:
+    """Say what is wrong with an action's own challenges; None where nothing is."""
+    if action.challenges is None:
+        return None
+    if not action.challenges or not all(action.challenges):
+        return "challenges must hold at least one method each"
+    if any(Method.SIGNATURE in listed for listed in action.challenges):
+        return "SIGNATURE cannot be listed: personal tokens are asked for it whatever the policy"
+    if not completable(action.challenges, factors=1):
+        return "its challenges can never all be passed: each needs a credential of its own"
+    if action.risk is Risk.HIGH and not completable(action.challenges, factors=HIGH_RISK_FACTORS):
+        return "it is of high risk, but its challenges can never ask for two different factors"
+    return None

@@ -1,0 +1,72 @@
+"""
+A user's security state: what is enrolled, what failed, what is open.
+
+One record a user, written by every issue and every answer to a challenge, so that its version
+is what concurrent guesses and concurrent issues meet on.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import NewType
+
+from watchword.domain.credential import KINDS, Credential
+from watchword.domain.instant import NEVER, Instant
+from watchword.domain.lockout import NO_ATTEMPTS, Attempts
+from watchword.domain.method import CredentialKind, Method
+
+UserId = NewType("UserId", int)
+
+
+@dataclass(frozen=True, slots=True)
+class OpenToken:
+    """A token of the user's that may still be open: enough to find it and to let it lapse."""
+
+    id: bytes
+    expires_at: Instant
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserSecurity:
+    """
+    The security state of one user; version 0 is a user of whom nothing is stored yet.
+
+    Attributes:
+        credentials: What is enrolled, in the order of enrolment.
+        preferred: The method that the user is offered first.
+        attempts: The failures and the lock.
+        session_until: The end of the low-risk session.
+        open_tokens: Tokens that may still be open, oldest first.
+    """
+
+    id: UserId
+    version: int = 0
+    credentials: tuple[Credential, ...] = ()
+    preferred: Method | None = None
+    attempts: Attempts = NO_ATTEMPTS
+    session_until: Instant = NEVER
+    open_tokens: tuple[OpenToken, ...] = ()
+
+    def enrolled(self) -> frozenset[CredentialKind]:
+        """Return the kinds of credentials that the user can prove now."""
+        return frozenset(
+            KINDS[type(credential)] for credential in self.credentials if not credential.disabled
+        )
+
+    def in_session(self, now: Instant) -> bool:
+        """Tell whether low-risk actions need no challenge now."""
+        return now < self.session_until
+
+    def still_open(self, now: Instant) -> tuple[OpenToken, ...]:
+        """Return the tokens that may still be open, oldest first."""
+        return tuple(entry for entry in self.open_tokens if now < entry.expires_at)
+
+
+def disable(
+    credentials: Sequence[Credential], kinds: Iterable[CredentialKind]
+) -> tuple[Credential, ...]:
+    """Return *credentials* with those of *kinds* disabled."""
+    disabled = frozenset(kinds)
+    return tuple(
+        replace(credential, disabled=True) if KINDS[type(credential)] in disabled else credential
+        for credential in credentials
+    )

@@ -1,0 +1,445 @@
+"""The use cases of a step-up: protect, status, trigger, verify, authorise, confirm, release."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TypeVar
+
+from watchword.delivery.base import Delivery, DeliveryError, Message
+from watchword.domain import token as tokens
+from watchword.domain.action import AUTHORISE_SESSION, Action, Bind, Risk
+from watchword.domain.binding import Binding
+from watchword.domain.credential import Credential
+from watchword.domain.decision import Change, Event, EventName, Reason, Refusal, WrongAnswer
+from watchword.domain.destination import Destination
+from watchword.domain.instant import seconds_until
+from watchword.domain.limits import Limits
+from watchword.domain.method import Method
+from watchword.domain.policy import required
+from watchword.domain.token import OneTimeToken, TokenId
+from watchword.domain.user import UserId, UserSecurity
+from watchword.engine.ports import Clock, Entropy
+from watchword.engine.turns import Turns
+from watchword.methods.base import Started
+from watchword.methods.phone import CODE_DIGITS, obfuscated
+from watchword.methods.registry import Methods
+from watchword.store.base import Store
+
+CONFLICTS_MAX = 32
+"""How often one use case decides anew before it gives up; only other processes can make it."""
+
+SLOW_WAIT_SECONDS = 2.0
+"""How long a slow comparison waits for its turn before the caller is told to come back."""
+
+T = TypeVar("T")
+
+
+class StoreContendedError(Exception):
+    """Others kept changing the same records; nothing was stored. Try again in a moment."""
+
+
+class BusyError(Exception):
+    """Too many slow comparisons are under way; nothing was looked at. Try again in a moment."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """
+    Who calls.
+
+    Attributes:
+        signs: The caller holds a personal token, and signs rather than answers challenges.
+    """
+
+    user_id: UserId
+    signs: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Approved:
+    """
+    The request may run.
+
+    Attributes:
+        token: The token that it was let through by; None where none was needed.
+        reserved: The token waits for ``confirm`` or ``release``.
+    """
+
+    token: OneTimeToken | None = None
+    reserved: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StepUp:
+    """The request may not run yet: here is a token to clear."""
+
+    ott: str
+    token: OneTimeToken
+
+    def __repr__(self) -> str:
+        """Hide the OTT."""
+        return f"StepUp({self.token.action})"
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A token as its owner may see it."""
+
+    token: OneTimeToken
+    seconds_left: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wrong:
+    """The answer was wrong, and is counted."""
+
+    method: Method
+    attempts_left: int
+
+
+class Engine:
+    """Decides and stores. Everything that it is given is shared by all requests."""
+
+    def __init__(
+        self,
+        *,
+        store: Store,
+        clock: Clock,
+        entropy: Entropy,
+        methods: Methods,
+        delivery: Delivery,
+        limits: Limits,
+        slow_at_once: int = 2,
+    ) -> None:
+        """
+        Take the ports.
+
+        Args:
+            slow_at_once: How many slow comparisons (PIN) may run at the same time.
+        """
+        self.store = store
+        self.clock = clock
+        self.entropy = entropy
+        self.methods = methods
+        self.delivery = delivery
+        self.limits = limits
+        self._turns = Turns()
+        self._slow = asyncio.Semaphore(slow_at_once)
+
+    # --- the protected call -------------------------------------------------------------------
+
+    async def protect(
+        self, caller: Caller, action: Action, binding: Binding, *, ott: str | None = None
+    ) -> Approved | StepUp | Refusal:
+        """
+        Decide on a protected call, before its handler runs.
+
+        A presented OTT is judged by itself: one that does not fit is answered with a new one,
+        even while a session is open.
+
+        Args:
+            ott: The OTT that came with the call.
+
+        Raises:
+            StoreUnavailableError, StoreContendedError: Let nobody through.
+        """
+        async with self._turns.of(caller.user_id):
+            presented: Reason | None = None
+            if ott is not None:
+                spent = await self._spend(caller, action, binding, token_id=identify(ott))
+                if isinstance(spent, Approved):
+                    return spent
+                presented = spent
+            elif action.risk is Risk.LOW and await self._in_session(caller, action):
+                return Approved()
+            return await self._issue(caller, action, binding, presented=presented)
+
+    async def _spend(
+        self, caller: Caller, action: Action, binding: Binding, *, token_id: TokenId
+    ) -> Approved | Reason:
+        def spend(token: OneTimeToken) -> Change | Refusal:
+            decision = tokens.spend(
+                token, action=action, binding=binding, limits=self.limits, now=self.clock.now()
+            )
+            if isinstance(decision, Refusal) and decision.reason is Reason.OTHER_REQUEST:
+                # RTS art. 5(1)(d): any change to what was agreed invalidates the code.
+                return tokens.revoke(token, why=Reason.OTHER_REQUEST.value, now=self.clock.now())
+            return decision
+
+        decision = await self._decide(caller, token_id, spend)
+        if isinstance(decision, Refusal):
+            return decision.reason
+        assert decision.token is not None
+        if isinstance(decision.token.state, tokens.Revoked):
+            return Reason.OTHER_REQUEST
+        return Approved(decision.token, reserved=isinstance(decision.token.state, tokens.Reserved))
+
+    async def _in_session(self, caller: Caller, action: Action) -> bool:
+        user = await self._user(caller.user_id)
+        now = self.clock.now()
+        if not user.in_session(now):
+            return False
+        # Nobody passes while the store cannot record that they did.
+        used = Event(
+            name=EventName.SESSION_USED, at=now, user_id=user.id, details={"action": action.name}
+        )
+        return await self.store.commit(Change(events=(used,)))
+
+    async def _issue(
+        self, caller: Caller, action: Action, binding: Binding, *, presented: Reason | None = None
+    ) -> StepUp | Refusal:
+        ott = self.entropy.uuid()
+        for _ in range(CONFLICTS_MAX):
+            user = await self._user(caller.user_id)
+            now = self.clock.now()
+            if user.attempts.is_locked(now):
+                return Refusal(Reason.LOCKED, seconds_until(user.attempts.locked_until, now))
+            needed = required(action, user, signs=caller.signs)
+            if isinstance(needed, Refusal):
+                return needed
+            decision = tokens.issue(
+                identify(ott),
+                action=action,
+                required=needed,
+                binding=binding,
+                user=user,
+                oldest=await self._open_tokens(user, at_least=self.limits.tokens_live),
+                presented=presented,
+                limits=self.limits,
+                now=now,
+            )
+            if isinstance(decision, Refusal):
+                return decision
+            if await self.store.commit(decision):
+                assert decision.token is not None
+                return StepUp(ott, decision.token)
+        raise StoreContendedError
+
+    async def confirm(self, caller: Caller, token_id: TokenId) -> None:
+        """Spend a reserved token: its handler succeeded."""
+        async with self._turns.of(caller.user_id):
+            await self._decide(
+                caller, token_id, lambda token: tokens.confirm(token, now=self.clock.now())
+            )
+
+    async def release(self, caller: Caller, token_id: TokenId) -> None:
+        """Give a reserved token back: its handler failed."""
+        async with self._turns.of(caller.user_id):
+            await self._decide(
+                caller, token_id, lambda token: tokens.release(token, now=self.clock.now())
+            )
+
+    # --- clearing a token ---------------------------------------------------------------------
+
+    async def authorise(self, caller: Caller, binding: Binding) -> tuple[str, Snapshot] | Refusal:
+        """Issue a token whose only use is to open the low-risk session; returns its OTT with it."""
+        async with self._turns.of(caller.user_id):
+            issued = await self._issue(caller, AUTHORISE_SESSION, binding)
+        if isinstance(issued, Refusal):
+            return issued
+        return issued.ott, self._snapshot(issued.token)
+
+    async def status(self, caller: Caller, ott: str) -> Snapshot | Refusal:
+        """Show a token to its owner."""
+        token = await self._owned(caller, identify(ott))
+        if token is None:
+            return Refusal(Reason.UNKNOWN)
+        over = tokens.refused_as(token, limits=self.limits, now=self.clock.now())
+        return self._snapshot(token) if over is None else Refusal(over)
+
+    async def trigger(self, caller: Caller, ott: str, method: Method) -> str | Refusal:
+        """
+        Send a code over *method*.
+
+        Returns:
+            The number that it went to, obfuscated.
+
+        Raises:
+            DeliveryError: Nobody could deliver it; the token stays as good as it was.
+        """
+        async with self._turns.of(caller.user_id):
+            started = await self._start(caller, identify(ott), method)
+        if isinstance(started, Refusal):
+            return started
+        sent, action = started
+        message = Message(
+            channel=method,
+            user_id=caller.user_id,
+            to=sent.to,
+            text=f"{sent.digits} is your code for {in_words(action)}. Do not share it with anybody.",
+            code=sent.digits,
+        )
+        try:
+            await self.delivery.send(message)
+        except DeliveryError:
+            async with self._turns.of(caller.user_id):
+                await self._decide(
+                    caller,
+                    identify(ott),
+                    lambda token: tokens.undelivered(token, method, now=self.clock.now()),
+                )
+            raise
+        return obfuscated(sent.to)
+
+    async def _start(
+        self, caller: Caller, token_id: TokenId, method: Method
+    ) -> tuple[Started, str] | Refusal:
+        digits = self.entropy.code(CODE_DIGITS)
+        for _ in range(CONFLICTS_MAX):
+            token = await self._owned(caller, token_id)
+            if token is None:
+                return Refusal(Reason.UNKNOWN)
+            user, now = await self._user(caller.user_id), self.clock.now()
+            refusal = tokens.can_trigger(token, method, user=user, limits=self.limits, now=now)
+            if refusal is not None:
+                return refusal
+            sender = self.methods.phone[method]
+            started = sender.start(digits, user=user, token=token, limits=self.limits, now=now)
+            number = sender.phone(user).digest
+            destination = await self.store.destination(number) or Destination(id=number)
+            decision = tokens.trigger(
+                token, started.code, user=user, destination=destination, limits=self.limits, now=now
+            )
+            if isinstance(decision, Refusal):
+                return decision
+            if await self.store.commit(decision):
+                return started, token.action
+        raise StoreContendedError
+
+    async def verify(
+        self, caller: Caller, ott: str, method: Method, answer: str
+    ) -> Snapshot | Wrong | Refusal:
+        """
+        Answer a challenge.
+
+        Expiry and locks are looked at before the answer is, and the answer is told only once it
+        is counted: one that another was faster than is compared again, or refused.
+
+        Raises:
+            BusyError: Nothing was compared.
+        """
+        token_id = identify(ott)
+        async with self._turns.of(caller.user_id):
+            for _ in range(CONFLICTS_MAX):
+                token = await self._owned(caller, token_id)
+                if token is None:
+                    return Refusal(Reason.UNKNOWN)
+                user = await self._user(caller.user_id)
+                refusal = tokens.can_verify(
+                    token, method, user=user, limits=self.limits, now=self.clock.now()
+                )
+                if refusal is not None:
+                    return refusal
+                right = await self._compare(method, answer, user=user, token=token)
+                decision = tokens.verify(
+                    token, method, right=right, user=user, limits=self.limits, now=self.clock.now()
+                )
+                if isinstance(decision, Refusal):
+                    return decision
+                if await self.store.commit(decision):
+                    if isinstance(decision, WrongAnswer):
+                        return Wrong(method, decision.attempts_left)
+                    assert decision.token is not None
+                    return self._snapshot(decision.token)
+        raise StoreContendedError
+
+    async def _compare(
+        self, method: Method, answer: str, *, user: UserSecurity, token: OneTimeToken
+    ) -> bool:
+        verifier = self.methods.verifier(method)
+        if verifier is None:
+            return False
+        if not verifier.slow:
+            return verifier.verify(answer, user=user, token=token)
+        return await self.slowly(lambda: verifier.verify(answer, user=user, token=token))
+
+    async def slowly(self, work: Callable[[], T]) -> T:
+        """
+        Run CPU-bound *work* off the event loop, a few at a time.
+
+        Raises:
+            BusyError: It did not get its turn in time.
+        """
+        try:
+            await asyncio.wait_for(self._slow.acquire(), SLOW_WAIT_SECONDS)
+        except TimeoutError as error:
+            raise BusyError from error
+        try:
+            return await asyncio.to_thread(work)
+        finally:
+            self._slow.release()
+
+    # --- users --------------------------------------------------------------------------------
+
+    async def set_credentials(
+        self,
+        user_id: UserId,
+        credentials: tuple[Credential, ...],
+        *,
+        preferred: Method | None = None,
+    ) -> None:
+        """Replace all that a user has enrolled; open tokens are void and the session ends."""
+        async with self._turns.of(user_id):
+            for _ in range(CONFLICTS_MAX):
+                user = await self._user(user_id)
+                change = tokens.change_credentials(
+                    user,
+                    credentials=credentials,
+                    preferred=preferred,
+                    open_tokens=await self._open_tokens(user),
+                    now=self.clock.now(),
+                )
+                if await self.store.commit(change):
+                    return
+        raise StoreContendedError
+
+    async def sweep(self, *, limit: int = 500) -> int:
+        """Remove what is long over; returns how many records went."""
+        return await self.store.sweep(self.clock.now(), limit=limit)
+
+    # --- shared -------------------------------------------------------------------------------
+
+    async def _decide(
+        self,
+        caller: Caller,
+        token_id: TokenId,
+        decide: Callable[[OneTimeToken], Change | Refusal],
+    ) -> Change | Refusal:
+        for _ in range(CONFLICTS_MAX):
+            token = await self._owned(caller, token_id)
+            if token is None:
+                return Refusal(Reason.UNKNOWN)
+            decision = decide(token)
+            if isinstance(decision, Refusal) or await self.store.commit(decision):
+                return decision
+        raise StoreContendedError
+
+    async def _owned(self, caller: Caller, token_id: TokenId) -> OneTimeToken | None:
+        token = await self.store.token(token_id)
+        return token if token is not None and token.user_id == caller.user_id else None
+
+    async def _user(self, user_id: UserId) -> UserSecurity:
+        return await self.store.user(user_id) or UserSecurity(id=user_id)
+
+    async def _open_tokens(
+        self, user: UserSecurity, *, at_least: int = 0
+    ) -> tuple[OneTimeToken, ...]:
+        entries = user.still_open(self.clock.now())
+        if len(entries) < at_least:
+            return ()
+        found = [await self.store.token(TokenId(entry.id)) for entry in entries]
+        return tuple(token for token in found if token is not None)
+
+    def _snapshot(self, token: OneTimeToken) -> Snapshot:
+        return Snapshot(token, seconds_until(token.good_until(self.limits), self.clock.now()))
+
+
+def identify(ott: str) -> TokenId:
+    """Return the id under which an OTT is stored."""
+    return TokenId(sha256(ott.encode()).digest())
+
+
+def in_words(action: str) -> str:
+    """Turn ``BALANCE__GET_STATEMENT`` into words for a person."""
+    return action.replace("__", ": ").replace("_", " ").lower()

@@ -1,0 +1,92 @@
+"""
+The contract of every store: look-ups, and one write.
+
+A store keeps versioned records and compares versions. It knows no rule of the product: which
+change is allowed is decided in the domain, and only whether it may still happen is decided
+here. The suite in ``tests/store`` holds every store to this contract.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from watchword.domain.decision import Change, Event
+from watchword.domain.destination import Destination
+from watchword.domain.instant import Instant
+from watchword.domain.token import OneTimeToken, TokenId
+from watchword.domain.user import UserId, UserSecurity
+
+
+class StoreUnavailableError(Exception):
+    """
+    The store did not answer.
+
+    Of a write this means that the outcome is unknown: it may be stored. Tell nobody that it
+    worked, let nobody through.
+    """
+
+
+class Store(Protocol):
+    """
+    Versioned records: tokens, users, destinations; and the events of their changes.
+
+    Every method raises ``StoreUnavailableError`` when the store cannot answer.
+    """
+
+    async def token(self, token_id: TokenId) -> OneTimeToken | None:
+        """Look a token up, whatever its state; None for one that was never stored, or swept."""
+        ...
+
+    async def user(self, user_id: UserId) -> UserSecurity | None:
+        """Look a user's security state up."""
+        ...
+
+    async def destination(self, destination_id: bytes) -> Destination | None:
+        """Look up what was sent to a number."""
+        ...
+
+    async def commit(self, change: Change) -> bool:
+        """
+        Store *change*, its records and its events together, or do nothing.
+
+        This is the only write. When it returns True the change is as durable as the store gets.
+        A caller that gets False loads again and decides again, since what it decided from is no
+        longer true. A change of events alone always succeeds.
+
+        Returns:
+            False if a stored version is not the one *change* was made from: one less than the
+            record's own, where a record that is not stored counts as version 0.
+        """
+        ...
+
+    async def sweep(self, now: Instant, *, limit: int) -> int:
+        """
+        Remove tokens that are past their expiry and destinations of yesterday.
+
+        Correctness never depends on it: what it removes would be refused all the same.
+
+        Args:
+            now: The time; a token goes a day after its expiry, so that late retries are still
+                told apart in the audit.
+            limit: How many records to remove at the most, so that no write waits long.
+
+        Returns:
+            How many were removed.
+        """
+        ...
+
+    async def events(self, *, after: int = 0, limit: int = 1000) -> Sequence[tuple[int, Event]]:
+        """
+        Read the audit trail in the order in which it was committed.
+
+        Args:
+            after: The sequence number of the last event already seen.
+            limit: How many to return at the most.
+
+        Returns:
+            Events with their sequence numbers, which grow.
+        """
+        ...
+
+    async def close(self) -> None:
+        """Finish what was accepted, then let go of files and connections."""
+        ...

@@ -1,0 +1,94 @@
+"""
+The reference store: dictionaries.
+
+It keeps nothing across a restart, and shows what every other store must do. It yields to the
+scheduler before it compares, so that races which a real store would show are seen here too.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import islice
+
+import anyio.lowlevel
+
+from watchword.domain.decision import Change, Event
+from watchword.domain.destination import Destination
+from watchword.domain.instant import Instant, after as later
+from watchword.domain.limits import DAY_SECONDS
+from watchword.domain.token import OneTimeToken, TokenId
+from watchword.domain.user import UserId, UserSecurity
+
+
+class MemoryStore:
+    """A ``Store`` in the memory of one process."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self._tokens: dict[TokenId, OneTimeToken] = {}
+        self._users: dict[UserId, UserSecurity] = {}
+        self._destinations: dict[bytes, Destination] = {}
+        self._events: list[Event] = []
+
+    async def token(self, token_id: TokenId) -> OneTimeToken | None:
+        """Look a token up."""
+        return self._tokens.get(token_id)
+
+    async def user(self, user_id: UserId) -> UserSecurity | None:
+        """Look a user's security state up."""
+        return self._users.get(user_id)
+
+    async def destination(self, destination_id: bytes) -> Destination | None:
+        """Look up what was sent to a number."""
+        return self._destinations.get(destination_id)
+
+    async def commit(self, change: Change) -> bool:
+        """Store a change, or do nothing."""
+        await anyio.lowlevel.checkpoint()
+        if any(expected != stored for expected, stored in self._versions(change)):
+            return False
+        for token in _tokens(change):
+            self._tokens[token.id] = token
+        if change.user is not None:
+            self._users[change.user.id] = change.user
+        if change.destination is not None:
+            self._destinations[change.destination.id] = change.destination
+        self._events.extend(change.events)
+        return True
+
+    def _versions(self, change: Change) -> Iterator[tuple[int, int]]:
+        """Yield, for each record, the version it was made from and the one that is stored."""
+        for token in _tokens(change):
+            stored = self._tokens.get(token.id)
+            yield token.version - 1, 0 if stored is None else stored.version
+        if change.user is not None:
+            user = self._users.get(change.user.id)
+            yield change.user.version - 1, 0 if user is None else user.version
+        if change.destination is not None:
+            destination = self._destinations.get(change.destination.id)
+            yield change.destination.version - 1, 0 if destination is None else destination.version
+
+    async def sweep(self, now: Instant, *, limit: int) -> int:
+        """Remove what is over since a day."""
+        tokens = [
+            token.id for token in self._tokens.values() if now >= later(token.expires_at, DAY_SECONDS)
+        ][:limit]
+        for token_id in tokens:
+            del self._tokens[token_id]
+        destinations = [
+            destination.id
+            for destination in self._destinations.values()
+            if now >= later(destination.sent_at[-1], DAY_SECONDS)
+        ][: limit - len(tokens)]
+        for destination_id in destinations:
+            del self._destinations[destination_id]
+        return len(tokens) + len(destinations)
+
+    async def events(self, *, after: int = 0, limit: int = 1000) -> Sequence[tuple[int, Event]]:
+        """Read the audit trail."""
+        return list(enumerate(islice(self._events, after, after + limit), start=after + 1))
+
+    async def close(self) -> None:
+        """Let go of nothing."""
+
+
+def _tokens(change: Change) -> tuple[OneTimeToken, ...]:
+    return change.revoked if change.token is None else (change.token, *change.revoked)
