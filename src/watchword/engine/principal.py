@@ -1,0 +1,41 @@
+"""Who is calling, as an access token tells it."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Protocol
+
+from watchword.domain.user import UserId
+
+
+class PrincipalKind(StrEnum):
+    """What kind of token the caller holds (protocol.md section 0.4)."""
+
+    USER = "user"
+    """A user's own access token."""
+    PERSONAL = "personal"
+    """A user's token for programs, which sign instead of answering challenges."""
+    APPLICATION = "application"
+    """Client credentials: an application that acts for its users."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Principal:
+    """
+    The caller.
+
+    Attributes:
+        user_id: The user; None for an application.
+        profile_ids: The user's own profiles.
+    """
+
+    kind: PrincipalKind
+    user_id: UserId | None = None
+    profile_ids: frozenset[int] = frozenset()
+
+
+class Authenticator(Protocol):
+    """Tells who holds an access token."""
+
+    async def authenticate(self, token: str) -> Principal | None:
+        """Return the holder of *token*; None where the token is not valid."""
+        ...
