@@ -1,0 +1,31 @@
+"""What import-linter cannot say about who imports what."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+SOURCE = Path(__file__).parents[2] / "src"
+
+
+def _importers(library: str) -> Iterator[str]:
+    for path in sorted(SOURCE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.Import(names=names):
+                    modules = [alias.name for alias in names]
+                case ast.ImportFrom(module=str(module), level=0):
+                    modules = [module]
+                case _:
+                    continue
+            if any(module.split(".")[0] == library for module in modules):
+                yield path.relative_to(SOURCE).as_posix()
+                break
+
+
+def test_the_http_client_is_chosen_in_one_module() -> None:
+    """Another one can then take its place in one line."""
+    assert list(_importers("httpx2")) == ["watchword/client/_http.py"]
+
+
+def test_the_database_library_is_known_to_the_sqlite_store_alone() -> None:
+    assert {path for path in _importers("apsw") if not path.startswith("watchword/store/sqlite")} == set()
