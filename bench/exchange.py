@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from bench.load import BenchError
 
 STATEMENT = (
-    b'{"accountHolder":{"type":"PERSONAL","firstName":"Ada","lastName":"Lovelace"},"issuer":{"name":"Demo Bank",'
-    b'"city":"London","country":"GB"},"transactions":[],"endOfStatementBalance":{"value":0.0,"currency":"GBP"},'
-    b'"query":{"intervalStart":"2026-01-01T00:00:00Z","intervalEnd":"2026-01-31T23:59:59Z","currency":"GBP"}}'
+    b'{"accountHolder":{"type":"PERSONAL","firstName":"Ada","lastName":"Lovelace"},'
+    b'"issuer":{"name":"Demo Bank","city":"London","country":"GB"},"transactions":[],'
+    b'"endOfStatementBalance":{"value":0.0,"currency":"GBP"},"query":{"currency":"GBP",'
+    b'"intervalStart":"2026-01-01T00:00:00Z","intervalEnd":"2026-01-31T23:59:59Z"}}'
 )
 """What the protected handler answers, in both servers."""
 

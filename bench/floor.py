@@ -128,8 +128,9 @@ def create_app() -> Starlette:
     )
 
 
-def prefill(path: Path, tokens: int) -> None:
-    """Store *tokens* rows as they would be after as many cycles."""
+def prefill(path: Path, *, people: int, tokens: int) -> None:
+    """Store *tokens* rows as they would be after as many cycles; *people* need nothing stored."""
+    del people
 
     def rows() -> Iterator[tuple[bytes, int, bytes]]:
         for _ in range(tokens):

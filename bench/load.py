@@ -84,9 +84,8 @@ def ensure_wrk() -> None:
         BenchError: It is missing still.
     """
     if shutil.which("wrk") is None and os.geteuid() == 0 and shutil.which("apt-get") is not None:
-        quiet = {"stdout": subprocess.DEVNULL, "check": False}
-        subprocess.run(["apt-get", "update", "-q"], **quiet)
-        subprocess.run(["apt-get", "install", "-q", "-y", "wrk"], **quiet)
+        for command in (["update"], ["install", "--yes", "wrk"]):
+            subprocess.run(["apt-get", "--quiet", *command], stdout=subprocess.DEVNULL, check=False)
     if shutil.which("wrk") is None:
         raise BenchError("the load generator wrk is missing: install it, e.g. `sudo apt-get install wrk`")
 

@@ -34,10 +34,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
+from importlib import import_module
 from pathlib import Path
 from statistics import median
 
-from bench import floor, load, prefill, report
+from bench import load, report
 from bench.exchange import walk
 from bench.load import BenchError
 from bench.process import ROOT, serving
@@ -49,17 +50,18 @@ WARM_UP = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A server to measure."""
+    """A server to measure: a module with ``create_app()`` and ``prefill(path, people=…, tokens=…)``."""
 
     name: str
-    application: str
-    prefill: Callable[[Path, int], None]
+    module: str
+
+    def prefill(self, path: Path, *, people: int, tokens: int) -> None:
+        """Make the database that a measurement starts from."""
+        fill: Callable[..., None] = import_module(self.module).prefill
+        fill(path, people=people, tokens=tokens)
 
 
-CANDIDATES = (
-    Candidate("floor", "bench.floor:create_app", floor.prefill),
-    Candidate("product", "bench.server:create_app", prefill.prefill),
-)
+CANDIDATES = (Candidate("floor", "bench.floor"), Candidate("product", "bench.server"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,7 +101,7 @@ def _parse(arguments: Sequence[str] | None) -> Options:
     parser.add_argument("--rounds", type=int, default=5, help="pairs to run at each size (default 5)")
     parser.add_argument("--seconds", type=int, default=6, help="seconds of each measurement (default 6)")
     parser.add_argument("--users", type=int, default=32, help="users at once (default 32)")
-    parser.add_argument("--people", type=int, default=100_000, help="users to draw from (default 100000)")
+    parser.add_argument("--people", type=int, default=50_000, help="users to draw from (default 50000)")
     parser.add_argument(
         "--tokens", default="1000,100000,1000000", help="tokens stored at the start, several sizes"
     )
@@ -137,7 +139,11 @@ def _run(options: Options, directory: Path) -> None:
     for tokens in options.tokens:
         stored = {one.name: directory / f"{one.name}-{tokens}.db" for one in candidates}
         for one in candidates:
-            one.prefill(stored[one.name], tokens)
+            begun = time.perf_counter()
+            one.prefill(stored[one.name], people=options.people, tokens=tokens)
+            mib = stored[one.name].stat().st_size / 2**20
+            took = time.perf_counter() - begun
+            print(f"stored {tokens:,} tokens for the {one.name}: {mib:,.0f} MiB in {took:.0f} s", flush=True)
     for number in range(options.rounds):
         # Whatever drifts meanwhile, heat or neighbours, meets each of them first and last in turn.
         turn = 1 if number % 2 == 0 else -1
@@ -174,7 +180,7 @@ def _measure(one: Candidate, source: Path, *, tokens: int, number: int, options:
     for left_over in database.parent.glob("live.db*"):
         left_over.unlink()
     _copy(source, database)
-    with serving(one.application, database) as server:
+    with serving(f"{one.module}:create_app", database) as server:
         try:
             sizes = walk(server.port, person=options.people - 1)
         except OSError as error:
@@ -210,9 +216,10 @@ def _copy(source: Path, target: Path) -> None:
 
 
 def _line(one: Measurement) -> str:
+    cycles = one.cycles
     return (
-        f"round {one.round}  {one.tokens:>9,} tokens  {one.server:<8}{one.cycles.per_second:>7,.0f} cycles/s"
-        f"  p50 {one.cycles.p50_ms:5.1f} ms  p99 {one.cycles.p99_ms:5.1f} ms  {one.cpu_us_per_cycle:5.0f} µs CPU"
+        f"round {one.round}  {one.tokens:>9,} tokens  {one.server:<8}{cycles.per_second:>7,.0f} cycles/s"
+        f"  p50 {cycles.p50_ms:5.1f} ms  p99 {cycles.p99_ms:5.1f} ms  {one.cpu_us_per_cycle:5.0f} µs CPU"
     )
 
 
