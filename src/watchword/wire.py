@@ -50,6 +50,15 @@ class Code(StrEnum):
     FACEMAP_INCORRECT = "facemap.incorrect"
     SIGNATURE_INCORRECT = "signature.incorrect"
     REQUEST_MALFORMED = "request.malformed"
+    REQUEST_TOO_LARGE = "request.too.large"
+    REQUEST_TIMED_OUT = "request.timed.out"
+    MEDIA_TYPE_UNSUPPORTED = "media.type.unsupported"
+    METHOD_NOT_ALLOWED = "method.not.allowed"
+    NOT_FOUND = "not.found"
+    PRINCIPAL_NOT_ALLOWED = "principal.not.allowed"
+    PROFILE_NOT_ALLOWED = "profile.not.allowed"
+    SERVICE_UNAVAILABLE = "service.unavailable"
+    INTERNAL_ERROR = "internal.error"
 
 
 class ErrorItem(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -91,7 +100,7 @@ class Challenge(Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class OneTimeTokenProperties(Struct, frozen=True, kw_only=True, rename="camel"):
-    """A one-time token as its owner sees it. After a verification `actionType` and `userId` may be missing."""
+    """A one-time token as its owner sees it. A verification's answer may lack `actionType` and `userId`."""
 
     one_time_token: str
     challenges: tuple[Challenge, ...]

@@ -1,0 +1,13 @@
+"""One suite for both ways of calling."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.client.fake import Sender
+
+
+@pytest.fixture(params=["sync", "async"])
+def send(request: pytest.FixtureRequest) -> Sender:
+    """Return what makes a request through the `Auth`."""
+    return Sender(request.param)
