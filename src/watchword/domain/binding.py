@@ -46,6 +46,4 @@ def bind(method: str, raw_path: bytes, query: bytes, body: bytes = NO_BODY) -> B
     """
     # The length keeps «/a» with query «b» apart from a path that holds the separator itself.
     target = sha256(len(raw_path).to_bytes(4, "big") + raw_path + query).digest()
-    return Binding(
-        method=method, path=raw_path[:PATH_SHOWN_MAX].decode("latin-1"), target=target, body=body
-    )
+    return Binding(method=method, path=raw_path[:PATH_SHOWN_MAX].decode("latin-1"), target=target, body=body)

@@ -49,9 +49,7 @@ def open_methods(challenges: Sequence[Challenge], *, factors: int) -> list[tuple
     for index in unpassed:
         others = [challenges[other].methods for other in unpassed if other != index]
         offers[index] = tuple(
-            method
-            for method in challenges[index].methods
-            if _completable([*passed, method], others, factors)
+            method for method in challenges[index].methods if _completable([*passed, method], others, factors)
         )
     return offers
 

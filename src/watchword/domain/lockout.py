@@ -95,9 +95,7 @@ class Attempts:
         )
         if counted.left(factor, limits) > 0:
             return counted
-        return replace(
-            counted, failures=ZERO, consecutive=0, locked_until=after(now, limits.lock_seconds)
-        )
+        return replace(counted, failures=ZERO, consecutive=0, locked_until=after(now, limits.lock_seconds))
 
 
 NO_ATTEMPTS = Attempts()

@@ -65,15 +65,11 @@ def _by_factor(usable: Iterable[Method]) -> list[list[Method]]:
     return [first, [method for group in others for method in group]]
 
 
-def _missing(
-    action: Action, usable: list[Method], choices: list[list[Method]]
-) -> tuple[str, ...]:
+def _missing(action: Action, usable: list[Method], choices: list[list[Method]]) -> tuple[str, ...]:
     """Name the methods that would do, were they enrolled as well."""
     if action.challenges is not None:
         lacking = [
-            listed
-            for listed, choice in zip(action.challenges, choices, strict=True)
-            if not choice
+            listed for listed, choice in zip(action.challenges, choices, strict=True) if not choice
         ] or action.challenges
         wanted = {method for listed in lacking for method in listed}
     else:

@@ -297,7 +297,11 @@ def undelivered(token: OneTimeToken, method: Method, *, now: Instant) -> Change 
 
     The cooldown goes with it, so that the user may try again at once; the send stays counted.
     """
-    if not isinstance(token.state, Pending) or token.state.code is None or token.state.code.method is not method:
+    if (
+        not isinstance(token.state, Pending)
+        or token.state.code is None
+        or token.state.code.method is not method
+    ):
         return Refusal(Reason.NOT_TRIGGERED)
     sends = tuple(
         replace(entry, last_at=Instant(0)) if entry.method is method else entry for entry in token.sends
@@ -375,9 +379,7 @@ def verify(
     session_until = max(user.session_until, after(now, limits.session_seconds))
     return Change(
         token=_advance(token, Cleared(now), challenges=challenges),
-        user=replace(
-            user, version=user.version + 1, attempts=attempts, session_until=session_until
-        ),
+        user=replace(user, version=user.version + 1, attempts=attempts, session_until=session_until),
         events=(passed, _event(token, EventName.TOKEN_CLEARED, now, {"action": token.action})),
     )
 
@@ -391,7 +393,9 @@ def _failed(
     events = [_event(token, EventName.CHALLENGE_FAILED, now, {"method": method.value, "left": left})]
     if attempts.is_locked(now):
         events.append(
-            _event(token, EventName.USER_LOCKED, now, {"seconds": limits.lock_seconds, "factor": factor.value})
+            _event(
+                token, EventName.USER_LOCKED, now, {"seconds": limits.lock_seconds, "factor": factor.value}
+            )
         )
     credentials = user.credentials
     cap = disable_after(factor, limits)
@@ -560,7 +564,5 @@ def _advance(
     )
 
 
-def _event(
-    token: OneTimeToken, name: EventName, at: Instant, details: dict[str, str | int]
-) -> Event:
+def _event(token: OneTimeToken, name: EventName, at: Instant, details: dict[str, str | int]) -> Event:
     return Event(name=name, at=at, user_id=token.user_id, token_id=token.id, details=details)

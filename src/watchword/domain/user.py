@@ -61,9 +61,7 @@ class UserSecurity:
         return tuple(entry for entry in self.open_tokens if now < entry.expires_at)
 
 
-def disable(
-    credentials: Sequence[Credential], kinds: Iterable[CredentialKind]
-) -> tuple[Credential, ...]:
+def disable(credentials: Sequence[Credential], kinds: Iterable[CredentialKind]) -> tuple[Credential, ...]:
     """Return *credentials* with those of *kinds* disabled."""
     disabled = frozenset(kinds)
     return tuple(

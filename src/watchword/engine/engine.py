@@ -8,14 +8,14 @@ from typing import TypeVar
 
 from watchword.delivery.base import Delivery, DeliveryError, Message
 from watchword.domain import token as tokens
-from watchword.domain.action import AUTHORISE_SESSION, Action, Bind, Risk
+from watchword.domain.action import AUTHORISE_SESSION, Action, Risk
 from watchword.domain.binding import Binding
 from watchword.domain.credential import Credential
 from watchword.domain.decision import Change, Event, EventName, Reason, Refusal, WrongAnswer
 from watchword.domain.destination import Destination
 from watchword.domain.instant import seconds_until
 from watchword.domain.limits import Limits
-from watchword.domain.method import Method
+from watchword.domain.method import CredentialKind, Method
 from watchword.domain.policy import required
 from watchword.domain.token import OneTimeToken, TokenId
 from watchword.domain.user import UserId, UserSecurity
@@ -181,9 +181,7 @@ class Engine:
         if not user.in_session(now):
             return False
         # Nobody passes while the store cannot record that they did.
-        used = Event(
-            name=EventName.SESSION_USED, at=now, user_id=user.id, details={"action": action.name}
-        )
+        used = Event(name=EventName.SESSION_USED, at=now, user_id=user.id, details={"action": action.name})
         return await self.store.commit(Change(events=(used,)))
 
     async def _issue(
@@ -219,16 +217,12 @@ class Engine:
     async def confirm(self, caller: Caller, token_id: TokenId) -> None:
         """Spend a reserved token: its handler succeeded."""
         async with self._turns.of(caller.user_id):
-            await self._decide(
-                caller, token_id, lambda token: tokens.confirm(token, now=self.clock.now())
-            )
+            await self._decide(caller, token_id, lambda token: tokens.confirm(token, now=self.clock.now()))
 
     async def release(self, caller: Caller, token_id: TokenId) -> None:
         """Give a reserved token back: its handler failed."""
         async with self._turns.of(caller.user_id):
-            await self._decide(
-                caller, token_id, lambda token: tokens.release(token, now=self.clock.now())
-            )
+            await self._decide(caller, token_id, lambda token: tokens.release(token, now=self.clock.now()))
 
     # --- clearing a token ---------------------------------------------------------------------
 
@@ -344,9 +338,7 @@ class Engine:
                     return self._snapshot(decision.token)
         raise StoreContendedError
 
-    async def _compare(
-        self, method: Method, answer: str, *, user: UserSecurity, token: OneTimeToken
-    ) -> bool:
+    async def _compare(self, method: Method, answer: str, *, user: UserSecurity, token: OneTimeToken) -> bool:
         verifier = self.methods.verifier(method)
         if verifier is None:
             return False
@@ -394,6 +386,10 @@ class Engine:
                     return
         raise StoreContendedError
 
+    async def enrolled(self, user_id: UserId) -> frozenset[CredentialKind]:
+        """Tell what kinds of credentials a user can prove."""
+        return (await self._user(user_id)).enrolled()
+
     async def sweep(self, *, limit: int = 500) -> int:
         """Remove what is long over; returns how many records went."""
         return await self.store.sweep(self.clock.now(), limit=limit)
@@ -422,9 +418,7 @@ class Engine:
     async def _user(self, user_id: UserId) -> UserSecurity:
         return await self.store.user(user_id) or UserSecurity(id=user_id)
 
-    async def _open_tokens(
-        self, user: UserSecurity, *, at_least: int = 0
-    ) -> tuple[OneTimeToken, ...]:
+    async def _open_tokens(self, user: UserSecurity, *, at_least: int = 0) -> tuple[OneTimeToken, ...]:
         entries = user.still_open(self.clock.now())
         if len(entries) < at_least:
             return ()

@@ -1,0 +1,1 @@
+"""The methods: how a credential is stored, and how an answer is compared with it."""

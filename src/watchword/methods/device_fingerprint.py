@@ -26,9 +26,7 @@ class DeviceFingerprintMethod:
         self, fingerprint: str, *, user_id: UserId, credential_id: str, now: Instant
     ) -> DeviceFingerprint:
         """Make the stored form of *fingerprint*."""
-        digest = self._keyring.digest(
-            Purpose.DEVICE_FINGERPRINT, str(user_id).encode(), fingerprint.encode()
-        )
+        digest = self._keyring.digest(Purpose.DEVICE_FINGERPRINT, str(user_id).encode(), fingerprint.encode())
         return DeviceFingerprint(id=credential_id, digest=digest, enrolled_at=now)
 
     def verify(self, answer: str, *, user: UserSecurity, token: OneTimeToken) -> bool:

@@ -63,7 +63,7 @@ class Keyring:
         self._keys = dict(keys)
         self._active = active
         self._derived = cache(self._derive)
-        self._ciphers = cache(lambda number, purpose: AESGCM(self._derived(number, purpose)))
+        self._ciphers = cache(self._cipher)
 
     def seal(self, purpose: Purpose, plain: bytes, *, bound_to: bytes) -> bytes:
         """
@@ -115,6 +115,9 @@ class Keyring:
             raise KeyMissingError(message)
         info = b"watchword/1/" + purpose.value.encode()
         return HKDFExpand(algorithm=SHA256(), length=KEY_BYTES, info=info).derive(master)
+
+    def _cipher(self, number: int, purpose: Purpose) -> AESGCM:
+        return AESGCM(self._derived(number, purpose))
 
     def __repr__(self) -> str:
         """Name the numbers, never the keys."""

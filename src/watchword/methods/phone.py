@@ -54,7 +54,12 @@ class PhoneMethod:
             return False
         code = token.state.code
         phone = next(
-            (entry for entry in user.credentials if isinstance(entry, Phone) and entry.id == code.credential_id), None
+            (
+                entry
+                for entry in user.credentials
+                if isinstance(entry, Phone) and entry.id == code.credential_id
+            ),
+            None,
         )
         if phone is None or phone.disabled:
             return False
@@ -81,9 +86,7 @@ class PhoneMethod:
         raise LookupError(message)
 
     def _digest(self, digits: str, *, user: UserSecurity, token: OneTimeToken, phone: Phone) -> bytes:
-        return self._keyring.digest(
-            Purpose.CODE, *self._fields(digits, user=user, token=token, phone=phone)
-        )
+        return self._keyring.digest(Purpose.CODE, *self._fields(digits, user=user, token=token, phone=phone))
 
     def _fields(
         self, digits: str, *, user: UserSecurity, token: OneTimeToken, phone: Phone

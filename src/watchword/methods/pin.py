@@ -45,7 +45,9 @@ class PinMethod:
     def verify(self, answer: str, *, user: UserSecurity, token: OneTimeToken) -> bool:
         """Compare *answer* with the user's PIN."""
         del token
-        pin = next((entry for entry in user.credentials if isinstance(entry, Pin) and not entry.disabled), None)
+        pin = next(
+            (entry for entry in user.credentials if isinstance(entry, Pin) and not entry.disabled), None
+        )
         stored = (
             _NOBODY
             if pin is None
