@@ -78,9 +78,15 @@ lint: $(READY) ## check the rules of pyproject.toml
 	@$(BIN)/ruff check --quiet .
 
 .PHONY: types
-types: $(READY) ## check the types, with mypy and pyright
+types: mypy pyright ## check the types, with mypy and pyright
+
+.PHONY: mypy
+mypy: $(READY)
 	@echo '== types: mypy'
 	@$(BIN)/mypy --no-error-summary
+
+.PHONY: pyright
+pyright: $(READY)
 	@echo '== types: pyright'
 	@$(BIN)/pyright --warnings
 
