@@ -1,0 +1,185 @@
+"""
+Configuration: TOML, read strictly, every mistake reported together.
+
+An unknown key is a mistake, since a limit that is misspelt is a limit that is not there.
+"""
+
+import tomllib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from watchword.domain.action import Action, Bind, Risk, Route, Spend
+from watchword.domain.limits import Limits
+from watchword.domain.method import Method
+from watchword.domain.policy import fault
+
+
+class ConfigError(Exception):
+    """The configuration cannot be used; names every mistake."""
+
+    def __init__(self, source: str, mistakes: list[str]) -> None:
+        super().__init__(f"{source}: " + "; ".join(mistakes))
+        self.mistakes = mistakes
+
+
+class ActionTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One ``[[actions]]`` entry."""
+
+    name: str
+    risk: Literal["low", "high"]
+    match: list[str] = []
+    challenges: list[list[Method]] | None = None
+    bind: Literal["request", "action"] | None = None
+    spend: Literal["before", "on-success"] = "before"
+
+
+class SessionTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The ``[session]`` table."""
+
+    seconds: int = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """
+    What a file says.
+
+    Attributes:
+        actions: The actions; None where the file names none.
+        limits: The settings of ``[limits]`` and ``[session]`` that the file names, by field of ``Limits``.
+    """
+
+    actions: tuple[Action, ...] | None
+    limits: Mapping[str, int | None]
+
+
+# The least that each limit may be. RTS art. 4(3)(b): no more than five failures before a lock.
+_AT_LEAST = dict.fromkeys((field.name for field in fields(Limits)), 1) | {
+    "session_seconds": 0,
+    "resend_seconds": 0,
+    "disable_pin_after": 0,
+    "disable_possession_after": 0,
+}
+_AT_MOST = {"failures": 5, "code_tries": 5, "code_seconds": 600}
+_SECONDS_MAX = 10 * 365 * 24 * 60 * 60
+
+
+def load(path: Path) -> Config:
+    """
+    Read a configuration file.
+
+    Raises:
+        ConfigError: It cannot be read, or has mistakes.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is not UTF-8 text"
+        raise ConfigError(str(path), [f"cannot be read: {reason}"]) from error
+    return parse(text, source=str(path))
+
+
+def parse(text: str, *, source: str = "configuration") -> Config:
+    """
+    Read a configuration.
+
+    Raises:
+        ConfigError: It has mistakes; all of them are named.
+    """
+    try:
+        tables = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(source, [f"not TOML: {error}"]) from error
+    mistakes = [
+        f"{name}: unknown; known are actions, limits, session"
+        for name in tables
+        if name not in {"actions", "session", "limits"}
+    ]
+    limits: dict[str, int | None] = {}
+    actions: list[Action] | None = None
+    if "session" in tables:
+        try:
+            limits["session_seconds"] = msgspec.convert(tables["session"], SessionTable).seconds
+        except msgspec.ValidationError as error:
+            mistakes.append(f"session: {error}")
+    if "limits" in tables:
+        mistakes += _read_limits(tables["limits"], limits)
+    mistakes += _out_of_bounds(limits)
+    if "actions" in tables:
+        actions = []
+        mistakes += _read_actions(tables["actions"], actions)
+    if mistakes:
+        raise ConfigError(source, mistakes)
+    return Config(None if actions is None else tuple(actions), limits)
+
+
+def _read_limits(table: Any, limits: dict[str, int | None]) -> Iterator[str]:  # noqa: ANN401 - TOML's.
+    if not isinstance(table, dict):
+        yield "limits: must be a table, [limits]"
+        return
+    known = {field.name for field in fields(Limits)} - {"session_seconds"}
+    for name, value in table.items():
+        if name not in known:
+            yield f"limits.{name}: unknown; known are {', '.join(sorted(known))}"
+        elif isinstance(value, bool) or not isinstance(value, int):
+            yield f"limits.{name}: must be a whole number"
+        else:
+            limits[name] = value
+
+
+def _out_of_bounds(limits: Mapping[str, int | None]) -> Iterator[str]:
+    for name, value in limits.items():
+        where = "session.seconds" if name == "session_seconds" else f"limits.{name}"
+        least, most = _AT_LEAST[name], _AT_MOST.get(name, _SECONDS_MAX)
+        if value is not None and not least <= value <= most:
+            yield f"{where}: must be from {least} to {most}, not {value}"
+
+
+def _read_actions(entries: Any, actions: list[Action]) -> Iterator[str]:  # noqa: ANN401 - TOML's.
+    if not isinstance(entries, list):
+        yield "actions: must be tables, [[actions]]"
+        return
+    seen: set[str] = set()
+    for number, entry in enumerate(entries, start=1):
+        name = entry.get("name") if isinstance(entry, dict) else None
+        where = f"actions: {name}" if isinstance(name, str) and name else f"actions, entry {number}"
+        try:
+            table = msgspec.convert(entry, ActionTable)
+            routes = tuple(Route.parse(text) for text in table.match)
+        except (msgspec.ValidationError, ValueError) as error:
+            yield f"{where}: {error}"
+            continue
+        action = Action(
+            name=table.name,
+            risk=Risk(table.risk),
+            routes=routes,
+            challenges=None
+            if table.challenges is None
+            else tuple(tuple(listed) for listed in table.challenges),
+            bind=Bind(table.bind or ("request" if table.risk == "high" else "action")),
+            spend=Spend(table.spend),
+        )
+        wrong = fault(action)
+        if not table.name:
+            yield f"{where}: its name is empty"
+        elif wrong is not None:
+            yield f"{where}: {wrong}"
+        elif table.name in seen:
+            yield f"{where}: stands twice"
+        seen.add(table.name)
+        actions.append(action)
+    yield from _overlaps(actions)
+
+
+def _overlaps(actions: list[Action]) -> Iterator[str]:
+    """Find templates that two actions share: only one of them could ever decide."""
+    owners: dict[tuple[str, str], str] = {}
+    for action in actions:
+        for route in action.routes:
+            owner = owners.setdefault((route.method, route.pattern.pattern), action.name)
+            if owner != action.name:
+                yield f"actions: {action.name}: {route.method} {route.template} belongs to {owner} already"

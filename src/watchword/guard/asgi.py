@@ -1,0 +1,426 @@
+"""
+The guard for ASGI applications, in process with the engine.
+
+It matches each request against the actions, and lets a protected one through only when the
+engine approves. The body is read once, bounded, hashed and replayed; the answer streams through
+untouched but for its approval headers. Whatever cannot be decided is refused.
+
+Put it *inside* whatever decides who may see what: a caller who may not touch a resource should
+hear that, and not be asked for a code first.
+"""
+
+import asyncio
+import re
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import lru_cache
+from hashlib import sha256
+from typing import Any
+
+import msgspec
+
+from watchword import problems, strict_json, wire
+from watchword.domain.action import Action, Actions, AmbiguousPathError, Bind
+from watchword.domain.binding import NO_BODY, Binding, bind
+from watchword.domain.decision import Refusal
+from watchword.domain.instant import Instant
+from watchword.engine.engine import Approved, Caller, Engine, StepUp
+from watchword.engine.principal import Authenticator, Principal, PrincipalKind
+from watchword.problems import Problem
+
+Scope = MutableMapping[str, Any]
+ASGIMessage = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[ASGIMessage]]
+Send = Callable[[ASGIMessage], Awaitable[None]]
+ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+Headers = Iterable[tuple[bytes, bytes]]
+
+BODY_MAX = 1 << 20
+BODY_SECONDS = 30.0
+OTT_PATTERN = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
+
+_APPROVAL = wire.APPROVAL.encode()
+_APPROVAL_RESULT = wire.APPROVAL_RESULT.encode()
+_OURS = frozenset({_APPROVAL, _APPROVAL_RESULT, b"cache-control"})
+_OVERRIDES = frozenset({b"x-http-method-override", b"x-http-method", b"x-method-override"})
+_JSON = re.compile(rb"application/(?:[\w.+-]+\+)?json\s*(?:;|$)", re.IGNORECASE)
+_KEY = "watchword"
+
+
+class SpringError(msgspec.Struct, frozen=True, kw_only=True):
+    """The 403 body, which serves both published shapes (protocol.md 8.1, shapes 1 and 3)."""
+
+    timestamp: str
+    status: int = 403
+    error: str = "Forbidden"
+    message: str
+    path: str
+    errors: tuple[wire.ErrorItem, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """
+    What let a request through, for its handler to read.
+
+    Attributes:
+        ott: The OTT that was spent or reserved; None where the session was enough.
+    """
+
+    action: str
+    principal: Principal
+    ott: str | None = None
+
+
+def approval(scope: Scope) -> Approval | None:
+    """Return what let this request through; None for a request that no action covers."""
+    found = scope.get(_KEY)
+    return found if isinstance(found, Approval) else None
+
+
+class Guard:
+    """ASGI middleware that protects the requests of *actions*."""
+
+    def __init__(
+        self,
+        app: ASGIApp,
+        *,
+        engine: Engine,
+        actions: Actions,
+        authenticator: Authenticator,
+        body_max: int = BODY_MAX,
+        body_seconds: float = BODY_SECONDS,
+    ) -> None:
+        """
+        Stand before *app*.
+
+        Args:
+            body_max: Bytes of a request-bound body; one more is 413.
+            body_seconds: How long such a body may take to arrive.
+        """
+        self._app = app
+        self._actions = actions
+        self._gate = Gate(engine, authenticator, body_max=body_max, body_seconds=body_seconds)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the request through, or answer it."""
+        if scope["type"] not in {"http", "websocket"}:
+            await self._app(scope, receive, send)
+            return
+        try:
+            # A WebSocket begins as a GET. None is an action, so one on a protected path is no request of ours.
+            action = self._actions.match(scope.get("method", "GET"), scope["path"])
+        except AmbiguousPathError:
+            await _answer(scope, send, problems.malformed("The path can be read in more than one way."))
+            return
+        if scope["type"] == "websocket":
+            if action is None:
+                await self._app(scope, receive, send)
+            else:
+                await send({"type": "websocket.close", "code": 1008, "reason": "protected"})
+            return
+        if _overrides_method(scope):
+            await _answer(scope, send, problems.malformed("The method cannot be overridden by a header."))
+            return
+        if action is None:
+            await self._app(scope, receive, send)
+            return
+        await self._gate.pass_through(action, self._app, scope, receive, send)
+
+    def protects(self, action: str) -> Callable[[ASGIApp], ASGIApp]:
+        """
+        Protect one endpoint, whatever its path.
+
+        Returns:
+            A decorator for an ASGI endpoint; ``guard.starlette`` has one for handlers.
+
+        Raises:
+            KeyError: There is no such action.
+        """
+        return self._gate.protects(self._actions.by_name[action])
+
+
+class Gate:
+    """What happens at one protected request, however it was found to be one."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        authenticator: Authenticator,
+        *,
+        body_max: int = BODY_MAX,
+        body_seconds: float = BODY_SECONDS,
+    ) -> None:
+        self._engine = engine
+        self._authenticator = authenticator
+        self._body_max = body_max
+        self._body_seconds = body_seconds
+
+    def protects(self, action: Action) -> Callable[[ASGIApp], ASGIApp]:
+        """Return a decorator that lets only approved requests of *action* through."""
+
+        def decorate(app: ASGIApp) -> ASGIApp:
+            return Protected(self, action, app)
+
+        return decorate
+
+    async def pass_through(
+        self, action: Action, app: ASGIApp, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Run *app* if the request is approved; answer it otherwise."""
+        already = approval(scope)
+        if already is not None and already.action == action.name:
+            await app(scope, receive, send)  # A decorator behind a middleware: once is enough.
+            return
+        try:
+            principal = await self._principal(scope["headers"])
+            ott = _ott(scope["headers"])
+            binding, receive = await self._bind(action, scope, receive)
+            caller = _caller(principal)
+            decision = await self._engine.protect(caller, action, binding, ott=ott)
+        except _Refused as refused:
+            await _answer(scope, send, refused.problem)
+            return
+        except ConnectionAbortedError:
+            return  # Nobody is left to answer.
+        except problems.TROUBLES as error:
+            await _answer(scope, send, problems.trouble(error))
+            return
+        if isinstance(decision, Refusal):
+            await _answer(scope, send, problems.refused(decision))
+            return
+        if isinstance(decision, StepUp):
+            await _answer(scope, send, self._step_up(decision, scope))
+            return
+        by = None if decision.token is None else ott
+        scope[_KEY] = Approval(action.name, principal, by)
+        if decision.reserved:
+            await self._run_reserved(caller, decision, app, scope, receive, send)
+        else:
+            await app(scope, receive, _approving(send))
+
+    async def _run_reserved(
+        self,
+        caller: Caller,
+        approved: Approved,
+        app: ASGIApp,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+    ) -> None:
+        """Run *app* under a lease: an answer below 500 spends the token, trouble gives it back."""
+        assert approved.token is not None
+        token_id = approved.token.id
+        answered = False
+
+        async def settle(message: ASGIMessage) -> None:
+            nonlocal answered
+            if message["type"] == "http.response.start" and not answered:
+                answered = True
+                settle_as = self._engine.release if message["status"] >= 500 else self._engine.confirm  # noqa: PLR2004
+                # Should this fail the lease runs out, and the token is as good as spent.
+                with _suppress_trouble():
+                    await settle_as(caller, token_id)
+            await send(message)
+
+        try:
+            await app(scope, receive, _approving(settle))
+        except Exception:
+            if not answered:
+                with _suppress_trouble():
+                    await self._engine.release(caller, token_id)
+            raise
+
+    async def _principal(self, headers: Headers) -> Principal:
+        presented = [value for name, value in headers if name == b"authorization"]
+        if len(presented) > 1:
+            raise _Refused(problems.malformed("There are two Authorization headers."))
+        token = bearer(presented[0]) if presented else None
+        principal = None if token is None else await self._authenticator.authenticate(token)
+        if principal is None:
+            raise _Refused(problems.unauthenticated())
+        if principal.user_id is None:
+            raise _Refused(
+                problems.problem(
+                    403, wire.Code.PRINCIPAL_NOT_ALLOWED, "This call needs a user's access token."
+                )
+            )
+        return principal
+
+    async def _bind(
+        self, action: Action, scope: Scope, receive: Receive
+    ) -> tuple[Binding, Receive]:
+        raw_path = scope.get("raw_path") or scope["path"].encode()
+        raw_path = raw_path.partition(b"?")[0]  # Some servers leave the query in.
+        digest = NO_BODY
+        if action.bind is Bind.REQUEST:
+            body = await self._read(scope["headers"], receive)
+            digest = sha256(body).digest()
+            receive = _replay(body, receive)
+        return bind(scope["method"], raw_path, scope["query_string"], digest), receive
+
+    async def _read(self, headers: Headers, receive: Receive) -> bytes:
+        """Read the whole body: a digest of a part of it would approve what nobody saw."""
+        content = {name: value for name, value in headers if name.startswith(b"content-")}
+        encoding = content.get(b"content-encoding", b"identity").strip().lower()
+        if encoding not in {b"", b"identity"}:
+            raise _Refused(
+                problems.problem(
+                    415, wire.Code.MEDIA_TYPE_UNSUPPORTED, "A protected body is sent without Content-Encoding."
+                )
+            )
+        chunks: list[bytes] = []
+        size = 0
+        try:
+            async with asyncio.timeout(self._body_seconds):
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise ConnectionAbortedError
+                    chunks.append(message.get("body", b""))
+                    size += len(chunks[-1])
+                    if size > self._body_max:
+                        raise _Refused(_too_large(self._body_max))
+                    if not message.get("more_body", False):
+                        break
+        except TimeoutError as error:
+            raise _Refused(
+                problems.problem(408, wire.Code.REQUEST_TIMED_OUT, "The body took too long to arrive.")
+            ) from error
+        body = b"".join(chunks)
+        if body and _JSON.match(content.get(b"content-type", b"")):
+            try:
+                strict_json.loads(body)
+            except strict_json.MalformedJsonError as error:
+                raise _Refused(problems.malformed(f"The body cannot be read: {error}.")) from error
+        return body
+
+    def _step_up(self, decision: StepUp, scope: Scope) -> Problem:
+        message = "This action needs your confirmation. Clear the one-time token, then repeat the request."
+        answer = SpringError(
+            timestamp=timestamp(self._engine.clock.now()),
+            message=message,
+            path=_path_as_called(scope),
+            errors=(wire.ErrorItem(code=wire.Code.SCA_REQUIRED, message=message),),
+        )
+        headers = {wire.APPROVAL_RESULT: wire.REJECTED, wire.APPROVAL: decision.ott}
+        return problems.document(403, answer, headers)
+
+
+class Protected:
+    """An ASGI endpoint behind a gate."""
+
+    def __init__(self, gate: Gate, action: Action, app: ASGIApp) -> None:
+        self._gate, self._action, self._app = gate, action, app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Let the request through, or answer it."""
+        await self._gate.pass_through(self._action, self._app, scope, receive, send)
+
+
+class _Refused(Exception):  # noqa: N818 - it carries an answer, not an error.
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.status)
+        self.problem = problem
+
+
+class _suppress_trouble:  # noqa: N801 - used like contextlib's own.
+    """Swallow a store's trouble where the safe outcome stands already."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
+        return kind is not None and issubclass(kind, problems.TROUBLES)
+
+
+def bearer(authorization: bytes) -> str | None:
+    """Return the access token of an ``Authorization`` header (RFC 6750); None where it has none."""
+    scheme, _, token = authorization.partition(b" ")
+    if scheme.lower() != b"bearer":
+        return None
+    try:
+        return token.strip().decode("ascii") or None
+    except UnicodeDecodeError:
+        return None
+
+
+def timestamp(now: Instant) -> str:
+    """Write a moment as the public API does: ``2020-01-03T12:34:56.789+0000``."""
+    return f"{_second(now // 1000)}.{now % 1000:03d}+0000"
+
+
+@lru_cache(maxsize=8)
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def _caller(principal: Principal) -> Caller:
+    assert principal.user_id is not None
+    return Caller(principal.user_id, signs=principal.kind is PrincipalKind.PERSONAL)
+
+
+def _ott(headers: Headers) -> str | None:
+    presented = [value for name, value in headers if name == _APPROVAL]
+    if not presented:
+        return None
+    if len(presented) > 1 or not OTT_PATTERN.fullmatch(presented[0]):
+        raise _Refused(problems.ott_header_invalid(wire.APPROVAL))
+    return presented[0].decode("ascii")
+
+
+def _overrides_method(scope: Scope) -> bool:
+    return any(
+        name in _OVERRIDES and value.strip().upper() != scope["method"].encode()
+        for name, value in scope["headers"]
+    )
+
+
+def _path_as_called(scope: Scope) -> str:
+    raw: bytes = scope.get("raw_path") or scope["path"].encode()
+    return raw.partition(b"?")[0].decode("latin-1")
+
+
+def _too_large(limit: int) -> Problem:
+    return problems.problem(
+        413, wire.Code.REQUEST_TOO_LARGE, f"The body is larger than {limit} bytes."
+    )
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    replayed = False
+
+    async def replay() -> ASGIMessage:
+        nonlocal replayed
+        if replayed:
+            return await receive()
+        replayed = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replay
+
+
+def _approving(send: Send) -> Send:
+    """Mark the handler's answer as approved; an application cannot set these headers itself."""
+
+    async def approving(message: ASGIMessage) -> None:
+        if message["type"] == "http.response.start":
+            headers = [pair for pair in message.get("headers", ()) if pair[0].lower() not in _OURS]
+            headers.append((_APPROVAL_RESULT, wire.APPROVED.encode()))
+            headers.append((b"cache-control", b"no-store"))
+            message = {**message, "headers": headers}
+        await send(message)
+
+    return approving
+
+
+async def _answer(scope: Scope, send: Send, problem: Problem) -> None:
+    if scope["type"] == "websocket":
+        await send({"type": "websocket.close", "code": 1008, "reason": "refused"})
+        return
+    length = (b"content-length", str(len(problem.body)).encode())
+    await send(
+        {"type": "http.response.start", "status": problem.status, "headers": [*problem.headers, length]}
+    )
+    await send({"type": "http.response.body", "body": problem.body})

@@ -1,0 +1,201 @@
+"""
+Error documents: what a refusal, a bad request or our own trouble looks like from outside.
+
+Documents are made only here, at the edge. The server and the guard share them, so that a client
+meets one shape whoever answers. Strangers get one answer for unknown, expired, spent and foreign
+tokens; the audit trail has the real reason.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from watchword import wire
+from watchword.delivery.base import DeliveryError
+from watchword.domain.decision import Reason, Refusal
+from watchword.domain.method import CredentialKind, Method
+from watchword.engine.engine import BusyError, StoreContendedError, Wrong
+from watchword.store.base import StoreUnavailableError
+
+RETRY_SOON_SECONDS = 1
+RATE_LIMITED_BY = "watchword"
+
+TROUBLES = (StoreUnavailableError, StoreContendedError, BusyError, DeliveryError)
+"""What is our fault or the world's, and passes: 503."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """An answer that says no: status, headers and body, for whatever sends it."""
+
+    status: int
+    body: bytes
+    headers: tuple[tuple[bytes, bytes], ...]
+
+
+def problem(
+    status: int,
+    code: str,
+    message: str,
+    *,
+    path: str | None = None,
+    arguments: Sequence[str | int] | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Problem:
+    """
+    Make an error document.
+
+    Args:
+        code: What a program decides by.
+        message: What a person reads.
+        path: The member of the request that is at fault.
+        arguments: What the code is about, such as the attempts left.
+    """
+    item = wire.ErrorItem(
+        code=code,
+        message=message,
+        path=path,
+        arguments=None if arguments is None else tuple(arguments),
+    )
+    return document(status, wire.ErrorAnswer(errors=(item,)), headers or {})
+
+
+def document(status: int, answer: msgspec.Struct, headers: Mapping[str, str]) -> Problem:
+    """Make an answer of any struct; no answer that says no is ever cached."""
+    pairs = [
+        (b"content-type", b"application/json"),
+        (b"cache-control", b"no-store"),
+        *((name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()),
+    ]
+    return Problem(status, msgspec.json.encode(answer), tuple(pairs))
+
+
+def unauthenticated() -> Problem:
+    """Answer a call without a valid access token (RFC 6750 section 3)."""
+    answer = wire.BearerErrorAnswer(
+        error="invalid_token", error_description="A valid access token is needed: Authorization: Bearer <token>"
+    )
+    return document(401, answer, {"www-authenticate": 'Bearer error="invalid_token"'})
+
+
+def ott_header_invalid(header: str) -> Problem:
+    """Answer a missing, repeated or malformed OTT header."""
+    return problem(
+        400, wire.Code.OTT_HEADER_INVALID, f"Send one {header} header that holds one lower-case UUID."
+    )
+
+
+def locked(seconds: int) -> Problem:
+    """Answer a user who is locked."""
+    return problem(
+        429,
+        wire.Code.SCA_LOCKED,
+        f"Too many failures. Try again in {seconds} seconds.",
+        headers={
+            **_slow_down(seconds),
+            wire.APPROVAL_RESULT: wire.REJECTED,
+        },
+    )
+
+
+def pin_blocked(seconds: int) -> Problem:
+    """Answer a v2 PIN verification of a user who is locked (contract section 2)."""
+    return problem(
+        400,
+        wire.Code.PIN_BLOCKED,
+        f"The PIN is blocked. Try again in {seconds} seconds.",
+        headers={wire.RETRY_AFTER: str(seconds)},
+    )
+
+
+def refused(refusal: Refusal) -> Problem:
+    """Answer a refusal of status, trigger, verify or authorise, or one that leaves no OTT to give."""
+    match refusal.reason:
+        case Reason.LOCKED:
+            return locked(refusal.retry_after or RETRY_SOON_SECONDS)
+        case Reason.NOT_ENROLLED:
+            return problem(
+                403,
+                wire.Code.SCA_ENROLMENT_REQUIRED,
+                "Not enough is enrolled for this action. One of these methods would do.",
+                arguments=refusal.methods,
+                headers={wire.APPROVAL_RESULT: wire.REJECTED},
+            )
+        case Reason.NOT_OFFERED:
+            return problem(
+                400, wire.Code.CHALLENGE_NOT_OFFERED, "No open challenge of this token takes this method."
+            )
+        case Reason.NOT_TRIGGERED:
+            return problem(400, wire.Code.OTP_NOT_TRIGGERED, "No code was sent over this channel yet.")
+        case Reason.CODE_EXPIRED:
+            return problem(400, wire.Code.OTP_EXPIRED, "The code is no longer valid. Ask for a new one.")
+        case Reason.RESENT_TOO_SOON:
+            seconds = refusal.retry_after or RETRY_SOON_SECONDS
+            return problem(
+                429,
+                wire.Code.OTP_RESEND_TOO_SOON,
+                f"A code was sent a moment ago. Ask again in {seconds} seconds.",
+                headers=_slow_down(seconds),
+            )
+        case Reason.SENDS_EXHAUSTED:
+            return problem(
+                429,
+                wire.Code.OTP_SENDS_EXHAUSTED,
+                "No more codes can be sent for now. Choose another method.",
+                headers=_slow_down(refusal.retry_after or RETRY_SOON_SECONDS),
+            )
+        case _:
+            # One answer for all of these: whether a token exists is nobody's business but its owner's.
+            return problem(404, wire.Code.OTT_NOT_FOUND, "There is no such one-time token.")
+
+
+_INCORRECT = {
+    CredentialKind.PIN: (wire.Code.PIN_INCORRECT, "PIN"),
+    CredentialKind.PHONE: (wire.Code.OTP_INCORRECT, "code"),
+    CredentialKind.DEVICE_FINGERPRINT: (wire.Code.DEVICE_FINGERPRINT_INCORRECT, "device fingerprint"),
+    CredentialKind.FACE_MAP: (wire.Code.FACEMAP_INCORRECT, "face map"),
+    CredentialKind.PUBLIC_KEY: (wire.Code.SIGNATURE_INCORRECT, "signature"),
+}
+
+
+def incorrect(wrong: Wrong) -> Problem:
+    """Answer a wrong secret."""
+    code, noun = _INCORRECT[wrong.method.credential]
+    left = wrong.attempts_left
+    return problem(
+        400, code, f"The {noun} is not the right one. Attempts left: {left}.", arguments=(left,)
+    )
+
+
+_NOT_SET_UP = {
+    Method.PIN: ("pin.not.setup", "PIN has not been setup."),
+    Method.PARTNER_DEVICE_FINGERPRINT: (
+        "device.fingerprint.not.setup",
+        "Device fingerprint has not been setup.",
+    ),
+}
+
+
+def not_set_up(method: Method) -> Problem:
+    """Answer a v2 verification by something that the user never enrolled (protocol.md section 3)."""
+    code, message = _NOT_SET_UP[method]
+    return problem(404, code, message)
+
+
+def trouble(error: Exception) -> Problem:
+    """Answer when the store, a provider or our own processors cannot."""
+    if isinstance(error, DeliveryError):
+        code, message = wire.Code.OTP_DELIVERY_FAILED, "The code could not be delivered. Try again."
+    else:
+        code, message = wire.Code.SERVICE_UNAVAILABLE, "Nothing was decided. Try again in a moment."
+    return problem(503, code, message, headers={wire.RETRY_AFTER: str(RETRY_SOON_SECONDS)})
+
+
+def malformed(message: str, *, path: str | None = None) -> Problem:
+    """Answer a request that cannot be read."""
+    return problem(400, wire.Code.REQUEST_MALFORMED, message, path=path)
+
+
+def _slow_down(seconds: int) -> dict[str, str]:
+    return {wire.RETRY_AFTER: str(seconds), "x-rate-limited-by": RATE_LIMITED_BY}

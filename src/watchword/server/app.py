@@ -1,0 +1,74 @@
+"""The composition of the server: routes, their outermost layer, and what runs beside them."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+from watchword import problems
+from watchword.engine.engine import Engine
+from watchword.engine.principal import Authenticator
+from watchword.server.api import Api, as_response, method_not_allowed, not_found
+from watchword.server.openapi import document
+
+SWEEP_EVERY_SECONDS = 30.0
+_log = logging.getLogger("watchword")
+
+
+def api_routes(engine: Engine, authenticator: Authenticator) -> list[BaseRoute]:
+    """Return the routes of the OTT API, with its OpenAPI document."""
+    api = Api(engine, authenticator)
+    described = document(api.operations)
+
+    async def openapi(request: Request) -> Response:
+        return Response(described, media_type="application/json")
+
+    return [*api.routes(), Route("/openapi.json", openapi, methods=["GET"])]
+
+
+def compose(routes: Sequence[BaseRoute], engine: Engine) -> Starlette:
+    """Make an application of *routes* that answers errors in our shape and sweeps as it runs."""
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        sweeper = asyncio.create_task(_sweep(engine))
+        try:
+            yield
+        finally:
+            sweeper.cancel()
+            await asyncio.gather(sweeper, return_exceptions=True)
+            await engine.store.close()
+
+    async def failed(request: Request, error: Exception) -> Response:
+        assert isinstance(error, HTTPException)
+        if error.status_code == 405:  # noqa: PLR2004
+            allow = (error.headers or {}).get("Allow", "other methods")
+            return as_response(method_not_allowed(allow))
+        return as_response(not_found())
+
+    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: failed})
+    app.router.redirect_slashes = False  # A redirected payment is repeated by some clients as a GET.
+    return app
+
+
+def api(engine: Engine, authenticator: Authenticator) -> Starlette:
+    """Make an application of the OTT API alone."""
+    return compose(api_routes(engine, authenticator), engine)
+
+
+async def _sweep(engine: Engine) -> None:
+    while True:
+        await asyncio.sleep(SWEEP_EVERY_SECONDS)
+        try:
+            while await engine.sweep():
+                await asyncio.sleep(0)
+        except problems.TROUBLES as error:
+            _log.warning("sweep: %s", type(error).__name__)
+
+

@@ -1,0 +1,100 @@
+"""Reading bodies: the one place where what a client sent becomes something that is typed."""
+
+import asyncio
+import re
+from typing import TypeVar
+
+import msgspec
+from starlette.requests import ClientDisconnect, Request
+
+from watchword import problems, strict_json, wire
+from watchword.problems import Problem
+
+BODY_MAX = 64 * 1024
+BODY_SECONDS = 30.0
+_JSON = re.compile(r"application/json\s*(?:;\s*charset=\"?utf-8\"?\s*)?", re.IGNORECASE)
+_AT = re.compile(r" - at `\$\.?(.*)`$")
+_FIELD = re.compile(r"(?:missing required|contains unknown) field `(.*?)`")
+_NAME_MAX = 64
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+class BadRequestError(Exception):
+    """The request cannot be served as it is; carries the answer."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.status)
+        self.problem = problem
+
+
+async def read_json(request: Request, shape: type[S], *, limit: int = BODY_MAX) -> S:
+    """
+    Read a JSON body of a given shape.
+
+    Args:
+        limit: Bytes; one more is 413.
+
+    Raises:
+        BadRequestError: 400 where it is not JSON of that shape, 413, 415, or 408 where it took too long.
+    """
+    headers = request.headers
+    media_type = headers.get("content-type")
+    if media_type is not None and not _JSON.fullmatch(media_type.strip()):
+        raise _unsupported("Send the body as application/json, in UTF-8.")
+    if headers.get("content-encoding", "identity").strip().lower() not in {"", "identity"}:
+        raise _unsupported("Send the body without Content-Encoding.")
+    body = await read(request, limit=limit)
+    try:
+        return msgspec.convert(strict_json.loads(body), shape)
+    except strict_json.MalformedJsonError as error:
+        raise BadRequestError(problems.malformed(f"The body cannot be read: {error}.")) from error
+    except msgspec.ValidationError as error:
+        raise _not_of_shape(str(error)) from error
+
+
+async def read(request: Request, *, limit: int) -> bytes:
+    """
+    Read a body whole.
+
+    Raises:
+        BadRequestError: 413 or 408.
+    """
+    length = request.headers.get("content-length", "0")
+    if length.isascii() and length.isdigit() and (len(length) > len(str(limit)) or int(length) > limit):
+        raise _too_large(limit)
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > limit:
+                    raise _too_large(limit)
+                chunks.append(chunk)
+    except TimeoutError as error:
+        raise BadRequestError(
+            problems.problem(408, wire.Code.REQUEST_TIMED_OUT, "The body took too long to arrive.")
+        ) from error
+    except ClientDisconnect as error:
+        raise BadRequestError(problems.malformed("The body ended early.")) from error
+    return b"".join(chunks)
+
+
+def _not_of_shape(message: str) -> BadRequestError:
+    at = _AT.search(message)
+    field = _FIELD.search(message)
+    path = ".".join(part[1][:_NAME_MAX] for part in (at, field) if part is not None and part[1])
+    what = _FIELD.sub(lambda found: found[0][: _NAME_MAX * 2], _AT.sub("", message))
+    return BadRequestError(problems.malformed(f"{what}.", path=path or None))
+
+
+def _too_large(limit: int) -> BadRequestError:
+    return BadRequestError(
+        problems.problem(413, wire.Code.REQUEST_TOO_LARGE, f"The body is larger than {limit} bytes.")
+    )
+
+
+def _unsupported(message: str) -> BadRequestError:
+    return BadRequestError(problems.problem(415, wire.Code.MEDIA_TYPE_UNSUPPORTED, message))
+

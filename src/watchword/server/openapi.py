@@ -1,0 +1,130 @@
+"""The OpenAPI 3.1 document, made of the same table and structs that serve the requests."""
+
+import re
+from collections.abc import Iterable
+from http import HTTPStatus
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from watchword import wire
+
+if TYPE_CHECKING:
+    from watchword.server.api import Operation
+
+CALENDAR_PATTERN = r"^20[0-9]{2}Q[1-4]$"
+_PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
+_REF = "#/components/schemas/{name}"
+_OTT = {
+    "name": "One-Time-Token",
+    "in": "header",
+    "required": True,
+    "description": "The token, as the 403 of the protected call named it in x-2fa-approval.",
+    "schema": {
+        "type": "string",
+        "format": "uuid",
+        "pattern": "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$",
+    },
+}
+_CORRELATION_ID = {
+    "name": "X-External-Correlation-Id",
+    "in": "header",
+    "required": False,
+    "description": "Echoed in the answer.",
+    "schema": {"type": "string", "maxLength": 36, "pattern": "^[!-~]{1,36}$"},
+}
+_PATH_PARAMETERS: dict[str, dict[str, Any]] = {
+    "version": {
+        "description": "A calendar version; every one is served alike.",
+        "schema": {"type": "string", "pattern": CALENDAR_PATTERN},
+    },
+    "profileId": {
+        "description": "One of the caller's own profiles.",
+        "schema": {"type": "string", "pattern": "^[0-9]{1,19}$"},
+    },
+}
+_DESCRIPTIONS = {
+    400: "The request is malformed, or the challenge cannot be answered this way; `code` tells which.",
+    401: "There is no valid access token.",
+    403: "The access token is not one of a user, the profile is not the user's, or too little is enrolled.",
+    404: "There is no such token: unknown, expired, spent and another's look the same.",
+    408: "The body took too long to arrive.",
+    413: "The body is larger than 64 KiB.",
+    415: "The body is not application/json.",
+    429: "Too many failures or too many codes; `Retry-After` tells when to come back.",
+    503: "Nothing was decided, or the code could not be delivered. Try again.",
+}
+_EVERYWHERE = (401, 403, 503)
+
+
+def document(operations: Iterable["Operation"]) -> bytes:
+    """Describe *operations*."""
+    operations = list(operations)
+    structs = {struct for entry in operations for struct in (entry.body, entry.answer) if struct}
+    _, schemas = msgspec.json.schema_components(
+        [*sorted(structs, key=lambda struct: struct.__name__), wire.ErrorAnswer, wire.BearerErrorAnswer],
+        ref_template=_REF,
+    )
+    paths: dict[str, dict[str, Any]] = {}
+    for operation in operations:
+        for number, path in enumerate(operation.paths):
+            described = paths.setdefault(_PARAMETER.sub(r"{\1}", path), {})
+            described[operation.method.lower()] = _operation(operation, path, number)
+    return msgspec.json.encode(
+        {
+            "openapi": "3.1.0",
+            "info": {
+                "title": "Watchword",
+                "version": version("watchword"),
+                "description": "One-time tokens: what a step-up asks for, and how to answer it.",
+                "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+            },
+            "security": [{"bearer": []}],
+            "paths": paths,
+            "components": {
+                "schemas": schemas,
+                "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
+            },
+        }
+    )
+
+
+def _operation(operation: "Operation", path: str, number: int) -> dict[str, Any]:
+    parameters = [
+        {"name": name, "in": "path", "required": True, **_PATH_PARAMETERS[name]}
+        for name in _PARAMETER.findall(path)
+    ]
+    if operation.takes_ott:
+        parameters.append(_OTT)
+    parameters.append(_CORRELATION_ID)
+    described: dict[str, Any] = {
+        "operationId": operation.name if number == 0 else f"{operation.name}-{number + 1}",
+        "summary": operation.summary,
+        "parameters": parameters,
+        "responses": {
+            "200": {"description": "As asked.", "content": _json(operation.answer)},
+            **{
+                str(status): _error(status)
+                for status in sorted({*_EVERYWHERE, *operation.errors})
+            },
+        },
+    }
+    if operation.body is not None:
+        described["requestBody"] = {"required": True, "content": _json(operation.body)}
+    return described
+
+
+def _error(status: int) -> dict[str, Any]:
+    unauthorized = status == HTTPStatus.UNAUTHORIZED
+    answer = wire.BearerErrorAnswer if unauthorized else wire.ErrorAnswer
+    described: dict[str, Any] = {"description": _DESCRIPTIONS[status], "content": _json(answer)}
+    if status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}:
+        described["headers"] = {
+            "Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}
+        }
+    return described
+
+
+def _json(struct: type[msgspec.Struct]) -> dict[str, Any]:
+    return {"application/json": {"schema": {"$ref": _REF.format(name=struct.__name__)}}}

@@ -1,0 +1,82 @@
+"""
+JSON that means one thing only.
+
+Parsers differ on what JSON leaves open: which of two equal keys wins, what NaN is, how large a
+number may be, what half a surrogate pair stands for. Where somebody approves what he sees, a
+text that two programs read differently is an attack (security.md cases 8, 85, 86, 88 and 89),
+so all of it is malformed here.
+"""
+
+import json
+import re
+from typing import Any, NoReturn
+
+DEPTH_MAX = 32
+INTEGER_MAX = 2**53
+_INTEGER_DIGITS_MAX = 16
+
+_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+_BRACKETS = re.compile(rb"[\[\]{}]")
+
+
+class MalformedJsonError(ValueError):
+    """The text is not JSON, or not JSON that means one thing only; says what is wrong."""
+
+
+def loads(text: bytes) -> Any:  # noqa: ANN401 - what JSON holds is known once it is converted.
+    """
+    Parse *text*.
+
+    Raises:
+        MalformedJsonError: It is not UTF-8, not JSON, nested deeper than 32, has a key twice, NaN or
+            an infinity, an integer beyond 2^53, or half a surrogate pair.
+    """
+    if text.count(b"[") + text.count(b"{") > DEPTH_MAX and _depth(text) > DEPTH_MAX:
+        raise MalformedJsonError(f"nested deeper than {DEPTH_MAX}")
+    try:
+        value = _DECODER.decode(text.decode())
+        if b"\\u" in text:
+            json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeError as error:
+        raise MalformedJsonError("not valid Unicode") from error
+    except json.JSONDecodeError as error:
+        raise MalformedJsonError(f"not JSON: {error.msg} at character {error.pos}") from error
+    return value
+
+
+def _depth(text: bytes) -> int:
+    deepest = depth = 0
+    for bracket in _BRACKETS.findall(_STRING.sub(b"", text)):
+        depth += 1 if bracket in b"[{" else -1
+        deepest = max(deepest, depth)
+    return deepest
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) < len(pairs):
+        raise MalformedJsonError("a key stands twice in one object")
+    return members
+
+
+def _integer(digits: str) -> int:
+    # The length first: to convert 5,000 digits is itself an attack.
+    if len(digits.lstrip("-")) > _INTEGER_DIGITS_MAX or abs(int(digits)) > INTEGER_MAX:
+        raise MalformedJsonError("an integer beyond 2^53")
+    return int(digits)
+
+
+def _float(digits: str) -> float:
+    number = float(digits)
+    if number in {float("inf"), float("-inf")}:
+        raise MalformedJsonError("a number too large for any program")
+    return number
+
+
+def _constant(name: str) -> NoReturn:
+    raise MalformedJsonError(f"{name} is not JSON")
+
+
+_DECODER = json.JSONDecoder(
+    object_pairs_hook=_object, parse_int=_integer, parse_float=_float, parse_constant=_constant
+)
