@@ -4,19 +4,21 @@ Actions: named operations to protect, and the requests that carry them out.
 Matching is done on the decoded path, as the application routes it. What resembles a protected
 path without being one (``//``, ``/./``, a trailing slash, other case, a backslash, a second
 percent-encoding) is called *ambiguous* and is refused, since some application behind the guard
-might still route it (security.md case 139).
+might still route it (security.md case 139). So is a path of one action that resembles another's.
 """
 
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from unicodedata import normalize
 from urllib.parse import unquote
 
 from watchword.domain.method import Method
 
 _PARAMETER = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)(:path)?\}")
 _HTTP_METHOD = re.compile(r"[A-Z]+")
+_END_OF_PATH = re.compile(r"[?#\0]")
 
 
 class Risk(StrEnum):
@@ -46,6 +48,11 @@ class Route:
     A method and a path template, ``POST /v3/profiles/{profileId}/payments``.
 
     ``{name}`` stands for a part of one path segment, ``{name:path}`` for the rest of the path.
+
+    Attributes:
+        pattern: Matches the paths of this route.
+        lookalike: Matches, once they are made plain, the paths that some application might take
+            for one of this route.
     """
 
     method: str
@@ -65,18 +72,14 @@ class Route:
         if not space or not _HTTP_METHOD.fullmatch(method) or not template.startswith("/"):
             message = f"{text!r} is not of the form 'POST /path/{{parameter}}'"
             raise ValueError(message)
-        regex, end = "", 0
-        for parameter in _PARAMETER.finditer(template):
-            regex += re.escape(template[end : parameter.start()])
-            regex += ".*" if parameter[2] else "[^/]+"
-            end = parameter.end()
-        rest = template[end:]
-        if "{" in _PARAMETER.sub("", template) or "}" in _PARAMETER.sub("", template):
+        if not set("{}").isdisjoint(_PARAMETER.sub("", template)):
             message = f"{text!r} has a brace that is not part of a {{parameter}}"
             raise ValueError(message)
-        regex += re.escape(rest)
         return cls(
-            method, template, re.compile(regex, re.DOTALL), re.compile(regex, re.DOTALL | re.IGNORECASE)
+            method=method,
+            template=template,
+            pattern=re.compile(_regex(template), re.DOTALL),
+            lookalike=re.compile(_regex(_plain(template)), re.DOTALL | re.IGNORECASE),
         )
 
     def covers(self, method: str) -> bool:
@@ -108,7 +111,7 @@ AUTHORISE_SESSION = Action(name="IDENTITY__AUTHORISE_SESSION", risk=Risk.LOW)
 
 
 class AmbiguousPathError(ValueError):
-    """The path is not a protected one, but some application might take it for one."""
+    """Some application might take the path for that of a protected action which it is not."""
 
 
 class Actions:
@@ -131,26 +134,36 @@ class Actions:
             path: The decoded path.
 
         Raises:
-            AmbiguousPathError: *path* resembles a protected one.
+            AmbiguousPathError: *path* resembles one of an action that it does not match.
         """
-        method = method.upper()
-        for route, action in self._routes:
-            if route.covers(method) and route.pattern.fullmatch(path):
-                return action
+        routes = [(route, action) for route, action in self._routes if route.covers(method.upper())]
+        matched = next((action for route, action in routes if route.pattern.fullmatch(path)), None)
         plain = _plain(path)
-        if plain != path or any(character.isupper() for character in path):
-            for route, _ in self._routes:
-                if route.covers(method) and route.lookalike.fullmatch(plain):
-                    raise AmbiguousPathError(path)
-        return None
+        resembled = next((action for route, action in routes if route.lookalike.fullmatch(plain)), None)
+        if resembled is not None and resembled is not matched:
+            raise AmbiguousPathError(path)
+        return matched
+
+
+def _regex(template: str) -> str:
+    regex, end = "", 0
+    for parameter in _PARAMETER.finditer(template):
+        regex += re.escape(template[end : parameter.start()]) + (".*" if parameter[2] else "[^/]+")
+        end = parameter.end()
+    return regex + re.escape(template[end:])
 
 
 def _plain(path: str) -> str:
-    """Undo what sloppy routers undo: second encodings, backslashes, parameters, dots and slashes."""
-    decoded = unquote(unquote(path)).replace("\\", "/")
+    """
+    Undo what sloppy routers undo.
+
+    Second encodings, characters that stand for others (full-width ones), backslashes, what
+    follows a query, a fragment or a NUL, path parameters, spaces, dots and repeated slashes.
+    """
+    decoded = normalize("NFKC", unquote(unquote(path))).replace("\\", "/")
     segments: list[str] = []
-    for raw in decoded.split("/"):
-        segment = raw.partition(";")[0].strip().partition("\0")[0]
+    for raw in _END_OF_PATH.split(decoded, maxsplit=1)[0].split("/"):
+        segment = raw.partition(";")[0].strip()
         if segment == "..":
             del segments[-1:]
         elif segment not in {"", "."}:
