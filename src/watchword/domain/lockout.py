@@ -76,8 +76,6 @@ class Attempts:
 
     def succeeded(self, factor: Factor) -> "Attempts":
         """Count a success of *factor*."""
-        if self is NO_ATTEMPTS or self == NO_ATTEMPTS:
-            return self
         return replace(
             self,
             failures=self.failures.with_(factor, 0),

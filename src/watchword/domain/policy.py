@@ -31,7 +31,7 @@ def required(action: Action, user: UserSecurity, *, signs: bool = False) -> Requ
     if signs:
         if CredentialKind.PUBLIC_KEY in kinds:
             return _SIGNATURE
-        return Refusal(Reason.NOT_ENROLLED, methods=(Method.SIGNATURE,))
+        return Refusal(Reason.NOT_ENROLLED, methods=(Method.SIGNATURE.value,))
     usable = [method for method in _preferred_first(user.preferred) if method.credential in kinds]
     factors = HIGH_RISK_FACTORS if action.risk is Risk.HIGH else 1
     if action.challenges is not None:
@@ -46,7 +46,7 @@ def required(action: Action, user: UserSecurity, *, signs: bool = False) -> Requ
 
 
 def _preferred_first(preferred: Method | None) -> Iterator[Method]:
-    if preferred is not None:
+    if preferred in PERSONAL_METHODS:  # Not SIGNATURE: only a program passes that.
         yield preferred
     yield from (method for method in PERSONAL_METHODS if method is not preferred)
 
