@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import anyio
+import anyio.lowlevel
 import httpx2 as httpx
 
 from watchword.client import Auth, Choice, Instead, SecretQuestion
@@ -220,12 +221,12 @@ class AsyncPerson:
 
     async def choose(self, choice: Choice, /) -> str:
         """Pick the next method."""
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         return self._person.choose(choice)
 
     async def secret(self, question: SecretQuestion, /) -> str | Instead:
         """Type the next secret."""
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         return self._person.secret(question)
 
 

@@ -64,21 +64,19 @@ def add_parser(
     parser: argparse.ArgumentParser = subparsers.add_parser(
         "call",
         help="make one request and clear its challenges at the terminal",
-        description="Make one HTTP request. If it needs confirmation, ask at the terminal and repeat it once.",
+        description="Make one HTTP request. If it needs confirmation, ask here and repeat it once.",
         epilog=_EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("method", nargs="?", metavar="METHOD", help="GET, or POST when there is --data")
     parser.add_argument("url", metavar="URL")
     parser.add_argument("--token", metavar="T", help=f"bearer token; ${_TOKEN_VARIABLE} by default")
-    parser.add_argument("--data", metavar="BODY", help="request body; @FILE reads a file, @- standard input")
+    parser.add_argument("--data", metavar="BODY", help="request body; @FILE or @- reads it")
     parser.add_argument(
         "--header", action="append", default=[], metavar="'NAME: VALUE'", help="a header; may be repeated"
     )
     parser.add_argument("--ott-url", metavar="URL", help="base of the one-time token endpoints, if elsewhere")
-    parser.add_argument(
-        "--json", action="store_true", help="print status, headers and body as one JSON object"
-    )
+    parser.add_argument("--json", action="store_true", help="print status, headers and body as JSON")
     parser.set_defaults(run=run)
     return parser
 
