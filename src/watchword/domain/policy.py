@@ -5,7 +5,7 @@ By default low risk asks for one challenge, primary the user's preferred method,
 the rest; high risk for two challenges of two different factors. An action may list its own.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from watchword.domain.action import Action, Risk
 from watchword.domain.challenge import HIGH_RISK_FACTORS, Challenge, completable
@@ -45,10 +45,9 @@ def required(action: Action, user: UserSecurity, *, signs: bool = False) -> Requ
     return tuple(Challenge(methods[0], tuple(methods[1:])) for methods in choices), factors
 
 
-def _preferred_first(preferred: Method | None) -> Iterator[Method]:
-    if preferred in PERSONAL_METHODS:  # Not SIGNATURE: only a program passes that.
-        yield preferred
-    yield from (method for method in PERSONAL_METHODS if method is not preferred)
+def _preferred_first(preferred: Method | None) -> list[Method]:
+    # A preferred SIGNATURE comes to nothing: only a program passes that.
+    return sorted(PERSONAL_METHODS, key=lambda method: method is not preferred)
 
 
 def _by_factor(usable: Iterable[Method]) -> list[list[Method]]:
