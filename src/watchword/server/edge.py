@@ -60,18 +60,24 @@ class Edge:
         trace_id = self._new_id().replace("-", "")
         added = [(_TRACE_ID, trace_id.encode()), *self._headers]
         fault = None
-        framing = authorizations = 0
+        lengths = authorizations = 0
+        chunked = False
         for name, value in scope["headers"]:
             if name == b"authorization":
                 authorizations += 1
-            elif name in {b"content-length", b"transfer-encoding"}:
-                framing += 1
+            elif name == b"content-length":
+                lengths += 1
+            elif name == b"transfer-encoding":
+                chunked = True
             elif name == _CORRELATION_ID and len(value) <= _CORRELATION_ID_MAX:
                 added.append((name, value))
         if authorizations > 1:
             fault = problems.malformed("There are two Authorization headers.")
-        elif framing > 1:
-            fault = problems.malformed("The length of the body is told twice.")
+        elif chunked or lengths > 1:
+            # Our HTTP parser drops Content-Length where Transfer-Encoding stands beside it, so that the
+            # two cannot be told from an honest chunked message here (RFC 9112 section 6.1: both is an
+            # attempt to smuggle). Neither is let in.
+            fault = problems.malformed("Tell the length of the body once, by Content-Length.")
         started = False
 
         async def sending(message: ASGIMessage) -> None:

@@ -1,0 +1,92 @@
+"""Running an application on Granian: one worker, one port, a line when it answers."""
+
+import ctypes
+import http.client
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from functools import partial
+
+from granian.constants import HTTPModes, Interfaces, Loops, RuntimeModes
+from granian.log import LogLevels
+from granian.server import MPServer
+
+from watchword.guard.asgi import ASGIApp
+
+READY_SECONDS = 60.0
+_PR_SET_PDEATHSIG = 1
+
+
+class CannotListenError(Exception):
+    """The address is not to be had; says why."""
+
+
+def run(make: Callable[[], ASGIApp], *, host: str, port: int) -> None:
+    """
+    Serve the application until SIGINT or SIGTERM, then finish what is in flight.
+
+    Prints ``Ready: <url>`` once it answers.
+
+    Args:
+        make: Makes the application, in the process that serves it; must be picklable.
+        port: 0 for any that is free.
+
+    Raises:
+        CannotListenError: The address is in use, or not one of this machine's.
+    """
+    port = _free(host, port)
+    server = MPServer(
+        target="watchword",
+        address=host,
+        port=port,
+        interface=Interfaces.ASGI,
+        workers=1,
+        loop=Loops.uvloop,
+        runtime_mode=RuntimeModes.st,
+        # HTTP/1 only: it is what every client and proxy here speaks, and one parser to trust.
+        http=HTTPModes.http1,
+        websockets=False,
+        log_level=LogLevels.warning,
+    )
+    threading.Thread(target=_announce, args=(host, port), daemon=True).start()
+    server.serve(target_loader=partial(_load, make, os.getpid()), wrap_loader=False)
+
+
+def _load(make: Callable[[], ASGIApp], parent: int) -> ASGIApp:
+    # A worker that outlived a killed parent would go on answering beside the next one.
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:
+            os._exit(1)
+    return make()
+
+
+def _free(host: str, port: int) -> int:
+    """Bind once without sharing: Granian shares its port, so that a second server would not notice."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise CannotListenError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+        return int(probe.getsockname()[1])
+
+
+def _announce(host: str, port: int) -> None:
+    for _ in range(int(READY_SECONDS / 0.05)):
+        connection = http.client.HTTPConnection(host, port, timeout=1.0)
+        try:
+            connection.request("GET", "/openapi.json")
+            connection.getresponse().read()
+        except (OSError, http.client.HTTPException):
+            threading.Event().wait(0.05)
+        else:
+            shown = f"[{host}]" if ":" in host else host
+            print(f"Ready: http://{shown}:{port}", flush=True)  # noqa: T201 - it is what was asked for.
+            return
+        finally:
+            connection.close()
