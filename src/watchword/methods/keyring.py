@@ -85,6 +85,8 @@ class Keyring:
             Tampered: It was changed, or belongs to another row or purpose.
         """
         nonce, box = sealed[1 : 1 + _NONCE_BYTES], sealed[1 + _NONCE_BYTES :]
+        if len(nonce) < _NONCE_BYTES:
+            raise Tampered(purpose)
         try:
             return self._ciphers(sealed[0], purpose).decrypt(nonce, box, bound_to)
         except InvalidTag as error:
@@ -100,7 +102,10 @@ class Keyring:
 
         Raises:
             KeyMissingError: Its key is not in the ring.
+            Tampered: It is no digest of ours.
         """
+        if not digest:
+            raise Tampered(purpose)
         return hmac.compare_digest(digest, self._mac(digest[0], purpose, fields))
 
     def _mac(self, number: int, purpose: Purpose, fields: tuple[bytes, ...]) -> bytes:
