@@ -20,6 +20,7 @@ Revoked    -        -         -                 -        -         -        -
 ``issue`` makes a Pending token. ``spend`` is the one step that lets a request through; with
 ``spend = "on-success"`` it is ``reserve``, then ``confirm`` or ``release``. A lease that has run
 out is a handler that crashed: it can be confirmed, never released, so a crash leaves it spent.
+``undelivered`` takes back what ``trigger`` did, when nobody could deliver the code.
 A ``spend`` that does not fit the binding refuses, and says so: where the token is bound to its
 request the caller revokes it (RTS art. 5(1)(d)).
 """
@@ -33,7 +34,7 @@ from watchword.domain.challenge import Challenge, all_passed, open_methods, pass
 from watchword.domain.credential import Credential
 from watchword.domain.decision import Change, Event, EventName, Reason, Refusal, WrongAnswer
 from watchword.domain.destination import Destination
-from watchword.domain.instant import Instant, after, seconds_until
+from watchword.domain.instant import NEVER, Instant, after, seconds_until
 from watchword.domain.limits import Limits
 from watchword.domain.lockout import disable_after
 from watchword.domain.method import CredentialKind, Method
@@ -145,8 +146,14 @@ class OneTimeToken:
         return self.expires_at
 
     def is_open(self, *, limits: Limits, now: Instant) -> bool:
-        """Tell whether it can still come to let a request through."""
-        return isinstance(self.state, Pending | Cleared) and now < self.good_until(limits)
+        """Tell whether it can still come to let a request through; a reserved one may be released."""
+        match self.state:
+            case Pending() | Cleared():
+                return now < self.good_until(limits)
+            case Reserved(lease_until=lease_until):
+                return now < min(lease_until, self.expires_at)
+            case Spent() | Revoked():
+                return False
 
     def open_methods(self) -> list[tuple[Method, ...]]:
         """Return, for each challenge, the methods that would pass it now."""
@@ -175,11 +182,12 @@ def issue(
     token_id: TokenId,
     *,
     action: Action,
-    required: Required,
+    required: Required | Refusal,
     binding: Binding,
     user: UserSecurity,
     oldest: tuple[OneTimeToken, ...] = (),
     presented: Reason | None = None,
+    owner: UserId | None = None,
     limits: Limits,
     now: Instant,
 ) -> Change | Refusal:
@@ -187,13 +195,16 @@ def issue(
     Issue a token for *action* to *user*.
 
     Args:
-        required: What ``policy.required`` asks for.
+        required: What ``policy.required`` asks for, or why nothing would do; a lock comes before.
         oldest: The tokens that ``user.still_open`` names, needed once there are as many as are
             allowed: those that are really open and too many are revoked, the oldest first.
         presented: Why the token that came with the request was refused; for the audit.
+        owner: Whose that token is, where it is another user's; for the audit.
     """
     if user.attempts.is_locked(now):
         return Refusal(Reason.LOCKED, retry_after=seconds_until(user.attempts.locked_until, now))
+    if isinstance(required, Refusal):
+        return required
     challenges, factors = required
     token = OneTimeToken(
         id=token_id,
@@ -220,6 +231,8 @@ def issue(
     details: dict[str, str | int] = {"action": action.name, "risk": action.risk.value}
     if presented is not None:
         details["presented"] = presented.value
+    if owner is not None:
+        details["owner"] = owner
     return Change(
         token=token,
         user=replace(
@@ -238,17 +251,28 @@ def issue(
 # --- trigger ----------------------------------------------------------------------------------
 
 
-def can_trigger(
+def _not_open_to(
     token: OneTimeToken, method: Method, *, user: UserSecurity, limits: Limits, now: Instant
 ) -> Refusal | None:
-    """Say why no code may be sent over *method* now; None where one may."""
+    """Say why no challenge of *token* may be worked on by *method* now; None where one may."""
     over = refused_as(token, limits=limits, now=now)
     if over is not None:
         return Refusal(over)
     if user.attempts.is_locked(now):
         return Refusal(Reason.LOCKED, retry_after=seconds_until(user.attempts.locked_until, now))
-    if not isinstance(token.state, Pending) or not any(method in offer for offer in token.open_methods()):
+    # A credential can be disabled while tokens are open that were issued on it.
+    if method.credential not in user.enrolled() or not any(method in offer for offer in token.open_methods()):
         return Refusal(Reason.NOT_OFFERED)
+    return None
+
+
+def can_trigger(
+    token: OneTimeToken, method: Method, *, user: UserSecurity, limits: Limits, now: Instant
+) -> Refusal | None:
+    """Say why no code may be sent over *method* now; None where one may."""
+    refusal = _not_open_to(token, method, user=user, limits=limits, now=now)
+    if refusal is not None:
+        return refusal
     if sum(sends.count for sends in token.sends) >= limits.sends_per_token:
         return Refusal(Reason.SENDS_EXHAUSTED, retry_after=seconds_until(token.expires_at, now))
     for sends in token.sends:
@@ -291,24 +315,24 @@ def trigger(
     )
 
 
-def undelivered(token: OneTimeToken, method: Method, *, now: Instant) -> Change | Refusal:
+def undelivered(token: OneTimeToken, code: LiveCode, *, now: Instant) -> Change | Refusal:
     """
-    Take back the code that nobody could deliver.
+    Take back *code*, which nobody could deliver; a newer one stays.
 
     The cooldown goes with it, so that the user may try again at once; the send stays counted.
     """
     if (
         not isinstance(token.state, Pending)
         or token.state.code is None
-        or token.state.code.method is not method
+        or token.state.code.digest != code.digest
     ):
         return Refusal(Reason.NOT_TRIGGERED)
     sends = tuple(
-        replace(entry, last_at=Instant(0)) if entry.method is method else entry for entry in token.sends
+        replace(entry, last_at=NEVER) if entry.method is code.method else entry for entry in token.sends
     )
     return Change(
         token=_advance(token, Pending(), sends=sends),
-        events=(_event(token, EventName.CODE_UNDELIVERED, now, {"method": method.value}),),
+        events=(_event(token, EventName.CODE_UNDELIVERED, now, {"method": code.method.value}),),
     )
 
 
@@ -319,16 +343,10 @@ def can_verify(
     token: OneTimeToken, method: Method, *, user: UserSecurity, limits: Limits, now: Instant
 ) -> Refusal | None:
     """Say why no answer by *method* is looked at now; None where one is. Asked before any compare."""
-    over = refused_as(token, limits=limits, now=now)
-    if over is not None:
-        return Refusal(over)
-    if user.attempts.is_locked(now):
-        return Refusal(Reason.LOCKED, retry_after=seconds_until(user.attempts.locked_until, now))
-    if not isinstance(token.state, Pending) or not any(method in offer for offer in token.open_methods()):
-        return Refusal(Reason.NOT_OFFERED)
-    if not method.is_code:
-        return None
-    code = token.state.code
+    refusal = _not_open_to(token, method, user=user, limits=limits, now=now)
+    if refusal is not None or not method.is_code:
+        return refusal
+    code = token.state.code if isinstance(token.state, Pending) else None
     if code is None or code.method is not method:
         sent = any(sends.method is method for sends in token.sends)
         return Refusal(Reason.CODE_EXPIRED if sent else Reason.NOT_TRIGGERED)
@@ -480,12 +498,13 @@ def _spent(token: OneTimeToken, now: Instant) -> Change:
 # --- revoke -----------------------------------------------------------------------------------
 
 
-def revoke(token: OneTimeToken, *, why: str, now: Instant) -> Change | Refusal:
+def revoke(token: OneTimeToken, *, why: str, limits: Limits, now: Instant) -> Change | Refusal:
     """Void a token that is not spent."""
-    if isinstance(token.state, Spent | Revoked):
-        return Refusal(Reason.ALREADY_SPENT if isinstance(token.state, Spent) else Reason.REVOKED)
-    if now >= token.expires_at:
-        return Refusal(Reason.EXPIRED)
+    over = refused_as(token, limits=limits, now=now)
+    if over is Reason.RESERVED:
+        over = None if now < token.expires_at else Reason.EXPIRED
+    if over is not None:
+        return Refusal(over)
     return Change(
         token=_revoked(token, why=why, now=now),
         events=(_event(token, EventName.TOKEN_REVOKED, now, {"why": why}),),
@@ -520,7 +539,7 @@ def change_credentials(
             version=user.version + 1,
             credentials=credentials,
             preferred=preferred,
-            session_until=Instant(0),
+            session_until=NEVER,
             open_tokens=(),
         ),
         revoked=tuple(_revoked(token, why=why, now=now) for token in voided),

@@ -13,7 +13,7 @@ from watchword.domain.binding import Binding
 from watchword.domain.credential import Credential
 from watchword.domain.decision import Change, Event, EventName, Reason, Refusal, WrongAnswer
 from watchword.domain.destination import Destination
-from watchword.domain.instant import seconds_until
+from watchword.domain.instant import Instant, seconds_until
 from watchword.domain.limits import Limits
 from watchword.domain.method import CredentialKind, Method
 from watchword.domain.policy import required
@@ -146,25 +146,28 @@ class Engine:
         """
         async with self._turns.of(caller.user_id):
             presented: Reason | None = None
+            owner: UserId | None = None
             if ott is not None:
                 spent = await self._spend(caller, action, binding, token_id=identify(ott))
                 if isinstance(spent, Approved):
                     return spent
                 presented = spent
+                if presented is Reason.UNKNOWN:
+                    strange = await self.store.token(identify(ott))
+                    owner = None if strange is None else strange.user_id
             elif action.risk is Risk.LOW and await self._in_session(caller, action):
                 return Approved()
-            return await self._issue(caller, action, binding, presented=presented)
+            return await self._issue(caller, action, binding, presented=presented, owner=owner)
 
     async def _spend(
         self, caller: Caller, action: Action, binding: Binding, *, token_id: TokenId
     ) -> Approved | Reason:
         def spend(token: OneTimeToken) -> Change | Refusal:
-            decision = tokens.spend(
-                token, action=action, binding=binding, limits=self.limits, now=self.clock.now()
-            )
+            now = self.clock.now()
+            decision = tokens.spend(token, action=action, binding=binding, limits=self.limits, now=now)
             if isinstance(decision, Refusal) and decision.reason is Reason.OTHER_REQUEST:
                 # RTS art. 5(1)(d): any change to what was agreed invalidates the code.
-                return tokens.revoke(token, why=Reason.OTHER_REQUEST.value, now=self.clock.now())
+                return tokens.revoke(token, why=decision.reason.value, limits=self.limits, now=now)
             return decision
 
         decision = await self._decide(caller, token_id, spend)
@@ -185,25 +188,27 @@ class Engine:
         return await self.store.commit(Change(events=(used,)))
 
     async def _issue(
-        self, caller: Caller, action: Action, binding: Binding, *, presented: Reason | None = None
+        self,
+        caller: Caller,
+        action: Action,
+        binding: Binding,
+        *,
+        presented: Reason | None = None,
+        owner: UserId | None = None,
     ) -> StepUp | Refusal:
         ott = self.entropy.uuid()
         for _ in range(CONFLICTS_MAX):
             user = await self._user(caller.user_id)
             now = self.clock.now()
-            if user.attempts.is_locked(now):
-                return Refusal(Reason.LOCKED, seconds_until(user.attempts.locked_until, now))
-            needed = required(action, user, signs=caller.signs)
-            if isinstance(needed, Refusal):
-                return needed
             decision = tokens.issue(
                 identify(ott),
                 action=action,
-                required=needed,
+                required=required(action, user, signs=caller.signs),
                 binding=binding,
                 user=user,
-                oldest=await self._open_tokens(user, at_least=self.limits.tokens_live),
+                oldest=await self._open_tokens(user, at_least=self.limits.tokens_live, now=now),
                 presented=presented,
+                owner=owner,
                 limits=self.limits,
                 now=now,
             )
@@ -271,7 +276,7 @@ class Engine:
                 await self._decide(
                     caller,
                     identify(ott),
-                    lambda token: tokens.undelivered(token, method, now=self.clock.now()),
+                    lambda token: tokens.undelivered(token, sent.code, now=self.clock.now()),
                 )
             raise
         return obfuscated(sent.to)
@@ -354,13 +359,14 @@ class Engine:
             BusyError: It did not get its turn in time.
         """
         try:
-            await asyncio.wait_for(self._slow.acquire(), SLOW_WAIT_SECONDS)
+            async with asyncio.timeout(SLOW_WAIT_SECONDS):
+                await self._slow.acquire()
         except TimeoutError as error:
             raise BusyError from error
-        try:
-            return await asyncio.to_thread(work)
-        finally:
-            self._slow.release()
+        running = asyncio.ensure_future(asyncio.to_thread(work))
+        # A thread cannot be stopped: its place is free when it is done, not when its caller has gone.
+        running.add_done_callback(lambda _: self._slow.release())
+        return await asyncio.shield(running)
 
     # --- users --------------------------------------------------------------------------------
 
@@ -374,13 +380,13 @@ class Engine:
         """Replace all that a user has enrolled; open tokens are void and the session ends."""
         async with self._turns.of(user_id):
             for _ in range(CONFLICTS_MAX):
-                user = await self._user(user_id)
+                user, now = await self._user(user_id), self.clock.now()
                 change = tokens.change_credentials(
                     user,
                     credentials=credentials,
                     preferred=preferred,
-                    open_tokens=await self._open_tokens(user),
-                    now=self.clock.now(),
+                    open_tokens=await self._open_tokens(user, now=now),
+                    now=now,
                 )
                 if await self.store.commit(change):
                     return
@@ -418,8 +424,10 @@ class Engine:
     async def _user(self, user_id: UserId) -> UserSecurity:
         return await self.store.user(user_id) or UserSecurity(id=user_id)
 
-    async def _open_tokens(self, user: UserSecurity, *, at_least: int = 0) -> tuple[OneTimeToken, ...]:
-        entries = user.still_open(self.clock.now())
+    async def _open_tokens(
+        self, user: UserSecurity, *, at_least: int = 0, now: Instant
+    ) -> tuple[OneTimeToken, ...]:
+        entries = user.still_open(now)
         if len(entries) < at_least:
             return ()
         found = [await self.store.token(TokenId(entry.id)) for entry in entries]
