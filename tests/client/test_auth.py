@@ -386,8 +386,9 @@ def test_missing_enrolment_names_the_methods_that_would_do(send: Sender) -> None
     assert server.lines == [PAYMENT]
 
 
-def test_a_refusal_without_token_or_body_is_still_a_refusal(send: Sender) -> None:
-    answer = httpx.Response(403, headers={"x-2fa-approval-result": "REJECTED"})
+@pytest.mark.parametrize("body", [b"", b"{}", b'{"errors":[]}', b'{"errors":{}}', b"[]", b"\xff"])
+def test_a_refusal_without_token_or_reason_is_still_a_refusal(send: Sender, body: bytes) -> None:
+    answer = httpx.Response(403, headers={"x-2fa-approval-result": "REJECTED"}, content=body)
     server = FakeServer(scripts={"/v3/payments": [answer]})
     with pytest.raises(RefusedError) as caught:
         send(server, nobody())

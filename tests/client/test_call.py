@@ -12,7 +12,7 @@ import httpx2 as httpx
 import pytest
 
 from tests.client.fake import BEARER, CODE, HOME, MASKED, PIN, FakeServer, Person, problem
-from watchword.client import StaticResolver, call
+from watchword.client import Instead, StaticResolver, call
 
 URL = f"{HOME}/v3/payments"
 
@@ -70,6 +70,20 @@ def test_a_person_at_the_terminal_clears_the_challenge(
     shown = capsys.readouterr()
     assert json.loads(shown.out) == {"ran": True}
     assert f"Code sent to {MASKED}." in shown.err
+
+
+def test_a_person_may_ask_for_many_codes() -> None:
+    server = FakeServer([["SMS"]])
+    assert make_call(server, resolver=Person(["SMS"], [*[Instead.SEND_AGAIN] * 30, CODE])) == 0
+    assert len(server.exchanges) == 35
+
+
+def test_on_a_terminal_the_prompt_does_not_stick_to_the_body(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    assert make_call(FakeServer()) == 0
+    assert capsys.readouterr().out == '{"ran":true}\n'
 
 
 @pytest.mark.parametrize(

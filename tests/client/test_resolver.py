@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.client.fake import CODE, FINGERPRINT, MASKED, PIN, FakeServer, Sender
-from watchword.client import Choice, DeclinedError, LockedError, SecretQuestion, StaticResolver
+from watchword.client import Choice, DeclinedError, LockedError, Problem, SecretQuestion, StaticResolver
 
 
 def choice(*methods: str) -> Choice:
@@ -27,6 +27,17 @@ def test_a_method_it_does_not_know_is_not_picked() -> None:
         StaticResolver(pin=PIN, otp_code=CODE).choose(choice("TELEPATHY"))
     with pytest.raises(DeclinedError):
         StaticResolver(pin=PIN).secret(SecretQuestion(action="A", method="TELEPATHY", alternatives=()))
+
+
+def test_a_value_it_was_not_given_is_not_made_up() -> None:
+    with pytest.raises(DeclinedError, match="PIN"):
+        StaticResolver(otp_code=CODE).secret(SecretQuestion(action="A", method="PIN", alternatives=()))
+
+
+def test_a_choice_that_comes_back_is_not_made_again() -> None:
+    again = Choice(action="A", methods=("SMS",), remaining=1, problem=Problem(reason="otp.resend.too.soon"))
+    with pytest.raises(DeclinedError, match=r"otp\.resend"):
+        StaticResolver(otp_code=CODE).choose(again)
 
 
 def test_device_and_pin_clear_two_challenges(send: Sender) -> None:

@@ -27,6 +27,8 @@ USAGE: Final = 2
 
 _ERROR_STATUS: Final = 400
 _SECONDS: Final = 30.0
+# The library counts each exchange of a step-up as a redirect, and a person may mistype often.
+_EXCHANGES_MAX: Final = 1000
 _TOKEN_VARIABLE: Final = "WATCHWORD_TOKEN"
 _METHOD: Final = re.compile(r"[A-Za-z]{1,20}")
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -132,7 +134,9 @@ def call(
     except UsageError as error:
         return _fail(str(error), USAGE)
     try:
-        with httpx.Client(auth=auth, timeout=_SECONDS, transport=transport) as client:
+        with httpx.Client(
+            auth=auth, timeout=_SECONDS, max_redirects=_EXCHANGES_MAX, transport=transport
+        ) as client:
             response = client.request(order.method, order.url, headers=order.headers, content=order.content)
     except WatchwordError as error:
         return _fail(str(error))
