@@ -33,6 +33,7 @@ _CHALLENGE = {
     "required": True,
     "passed": False,
 }
+_MESSAGE = "This action needs your confirmation. Clear the one-time token, then repeat the request."
 
 
 class _VerifyRequest(msgspec.Struct):
@@ -74,9 +75,9 @@ async def statement(request: Request) -> Response:
         "timestamp": "2026-01-03T12:34:56.789+0000",
         "status": 403,
         "error": "Forbidden",
-        "message": "This call needs strong customer authentication.",
+        "message": _MESSAGE,
         "path": request.url.path,
-        "errors": [{"code": "sca.required", "message": "This call needs strong customer authentication."}],
+        "errors": [{"code": "sca.required", "message": _MESSAGE}],
     }
     approval = {"x-2fa-approval-result": "REJECTED", "x-2fa-approval": ott}
     return _answer(request, _encode(refusal), 403, headers=approval)
@@ -89,7 +90,7 @@ def _properties(ott: str, **more: Any) -> bytes:  # noqa: ANN401  # values of a 
 async def status(request: Request) -> Response:
     """Answer with one challenge that is open."""
     ott = request.headers["one-time-token"]
-    about = {"validity": 3600, "actionType": "BALANCE__GET_STATEMENT", "userId": 1_000_000}
+    about = {"validity": 900, "actionType": "BALANCE__GET_STATEMENT", "userId": 1_000_000}
     return _answer(request, _properties(ott, challenges=[_CHALLENGE], **about))
 
 
@@ -104,8 +105,7 @@ async def verify(request: Request) -> Response:
     ott = request.headers["one-time-token"]
     _decode(await request.body())
     await _write(request, ott, 3)
-    about = {"validity": 3600, "actionType": "BALANCE__GET_STATEMENT", "userId": 1_000_000}
-    return _answer(request, _properties(ott, challenges=[], **about))
+    return _answer(request, _properties(ott, challenges=[], validity=300))
 
 
 @asynccontextmanager
