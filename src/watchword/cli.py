@@ -43,9 +43,14 @@ def _add_sandbox(commands: "argparse._SubParsersAction[_Parser]") -> None:
     parser.add_argument(
         "--port", type=_port, default=8000, help="port to listen on, 0 for any (default: %(default)s)"
     )
-    parser.add_argument("--data", type=Path, metavar="DIR", help="keep everything in DIR; without it nothing is kept")
     parser.add_argument(
-        "--config", type=Path, metavar="FILE", help="TOML whose [[actions]], [session] and [limits] replace the sandbox's own"
+        "--data", type=Path, metavar="DIR", help="keep everything in DIR; without it nothing is kept"
+    )
+    parser.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="TOML whose [[actions]], [session] and [limits] replace the sandbox's own",
     )
     parser.set_defaults(run=_sandbox)
 

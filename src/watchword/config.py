@@ -8,7 +8,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import msgspec
 
@@ -122,11 +122,13 @@ def _read_limits(table: Any, limits: dict[str, int | None]) -> Iterator[str]:  #
         yield "limits: must be a table, [limits]"
         return
     known = {field.name for field in fields(Limits)} - {"session_seconds"}
-    for name, value in table.items():
+    for name, value in cast("dict[str, Any]", table).items():
         if name not in known:
             yield f"limits.{name}: unknown; known are {', '.join(sorted(known))}"
         elif isinstance(value, bool) or not isinstance(value, int):
             yield f"limits.{name}: must be a whole number"
+        elif name == "spend_within_seconds" and value == 0:
+            limits[name] = None  # TOML has no null: 0 is «as long as the token lives».
         else:
             limits[name] = value
 
@@ -144,8 +146,8 @@ def _read_actions(entries: Any, actions: list[Action]) -> Iterator[str]:  # noqa
         yield "actions: must be tables, [[actions]]"
         return
     seen: set[str] = set()
-    for number, entry in enumerate(entries, start=1):
-        name = entry.get("name") if isinstance(entry, dict) else None
+    for number, entry in enumerate(cast("list[Any]", entries), start=1):
+        name = cast("dict[str, Any]", entry).get("name") if isinstance(entry, dict) else None
         where = f"actions: {name}" if isinstance(name, str) and name else f"actions, entry {number}"
         try:
             table = msgspec.convert(entry, ActionTable)

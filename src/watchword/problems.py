@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import msgspec
 
 from watchword import wire
+from watchword.asgi import Receive, Scope, Send
 from watchword.delivery.base import DeliveryError
 from watchword.domain.decision import Reason, Refusal
 from watchword.domain.method import CredentialKind, Method
@@ -27,11 +28,19 @@ TROUBLES = (StoreUnavailableError, StoreContendedError, BusyError, DeliveryError
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """An answer that says no: status, headers and body, for whatever sends it."""
+    """An answer that says no; an ASGI application that sends itself."""
 
     status: int
     body: bytes
     headers: tuple[tuple[bytes, bytes], ...]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        length = (b"content-length", str(len(self.body)).encode())
+        headers = [*self.headers, length]
+        await send({"type": "http.response.start", "status": self.status, "headers": headers})
+        body = b"" if scope["method"] == "HEAD" else self.body
+        await send({"type": "http.response.body", "body": body})
 
 
 def problem(
@@ -74,9 +83,15 @@ def document(status: int, answer: msgspec.Struct, headers: Mapping[str, str]) ->
 def unauthenticated() -> Problem:
     """Answer a call without a valid access token (RFC 6750 section 3)."""
     answer = wire.BearerErrorAnswer(
-        error="invalid_token", error_description="A valid access token is needed: Authorization: Bearer <token>"
+        error="invalid_token",
+        error_description="A valid access token is needed: Authorization: Bearer <token>",
     )
     return document(401, answer, {"www-authenticate": 'Bearer error="invalid_token"'})
+
+
+def user_needed() -> Problem:
+    """Answer an application that makes a user's call."""
+    return problem(403, wire.Code.PRINCIPAL_NOT_ALLOWED, "This call needs a user's access token.")
 
 
 def ott_header_invalid(header: str) -> Problem:
@@ -163,9 +178,7 @@ def incorrect(wrong: Wrong) -> Problem:
     """Answer a wrong secret."""
     code, noun = _INCORRECT[wrong.method.credential]
     left = wrong.attempts_left
-    return problem(
-        400, code, f"The {noun} is not the right one. Attempts left: {left}.", arguments=(left,)
-    )
+    return problem(400, code, f"The {noun} is not the right one. Attempts left: {left}.", arguments=(left,))
 
 
 _NOT_SET_UP = {

@@ -1,0 +1,1 @@
+"""Who carries a code to a phone: one contract, one module a provider."""

@@ -11,34 +11,36 @@ hear that, and not be asked for a code first.
 
 import asyncio
 import re
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
 from hashlib import sha256
-from typing import Any
 
 import msgspec
 
 from watchword import problems, strict_json, wire
+from watchword.asgi import (
+    OTT_PATTERN,
+    ASGIApp,
+    ASGIMessage,
+    Headers,
+    Receive,
+    Scope,
+    Send,
+    bearer,
+)
 from watchword.domain.action import Action, Actions, AmbiguousPathError, Bind
 from watchword.domain.binding import NO_BODY, Binding, bind
 from watchword.domain.decision import Refusal
 from watchword.domain.instant import Instant
-from watchword.engine.engine import Approved, Caller, Engine, StepUp
+from watchword.domain.token import TokenId
+from watchword.engine.engine import Caller, Engine, StepUp
 from watchword.engine.principal import Authenticator, Principal, PrincipalKind
 from watchword.problems import Problem
 
-Scope = MutableMapping[str, Any]
-ASGIMessage = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[ASGIMessage]]
-Send = Callable[[ASGIMessage], Awaitable[None]]
-ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
-Headers = Iterable[tuple[bytes, bytes]]
-
 BODY_MAX = 1 << 20
 BODY_SECONDS = 30.0
-OTT_PATTERN = re.compile(rb"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
 
 _APPROVAL = wire.APPROVAL.encode()
 _APPROVAL_RESULT = wire.APPROVAL_RESULT.encode()
@@ -108,25 +110,32 @@ class Guard:
         if scope["type"] not in {"http", "websocket"}:
             await self._app(scope, receive, send)
             return
-        try:
-            # A WebSocket begins as a GET. None is an action, so one on a protected path is no request of ours.
-            action = self._actions.match(scope.get("method", "GET"), scope["path"])
-        except AmbiguousPathError:
-            await _answer(scope, send, problems.malformed("The path can be read in more than one way."))
-            return
         if scope["type"] == "websocket":
-            if action is None:
-                await self._app(scope, receive, send)
-            else:
-                await send({"type": "websocket.close", "code": 1008, "reason": "protected"})
+            await self._websocket(scope, receive, send)
+            return
+        try:
+            action = self._actions.match(scope["method"], scope["path"])
+        except AmbiguousPathError:
+            await problems.malformed("The path can be read in more than one way.")(scope, receive, send)
             return
         if _overrides_method(scope):
-            await _answer(scope, send, problems.malformed("The method cannot be overridden by a header."))
+            await problems.malformed("The method cannot be overridden by a header.")(scope, receive, send)
             return
         if action is None:
             await self._app(scope, receive, send)
             return
         await self._gate.pass_through(action, self._app, scope, receive, send)
+
+    async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse a WebSocket on a protected path: no action is carried out over one."""
+        try:
+            protected = self._actions.match("GET", scope["path"]) is not None
+        except AmbiguousPathError:
+            protected = True
+        if protected:
+            await send({"type": "websocket.close", "code": 1008, "reason": "protected"})
+        else:
+            await self._app(scope, receive, send)
 
     def protects(self, action: str) -> Callable[[ASGIApp], ASGIApp]:
         """
@@ -180,38 +189,38 @@ class Gate:
             caller = _caller(principal)
             decision = await self._engine.protect(caller, action, binding, ott=ott)
         except _Refused as refused:
-            await _answer(scope, send, refused.problem)
+            await refused.problem(scope, receive, send)
             return
         except ConnectionAbortedError:
             return  # Nobody is left to answer.
         except problems.TROUBLES as error:
-            await _answer(scope, send, problems.trouble(error))
+            await problems.trouble(error)(scope, receive, send)
             return
         if isinstance(decision, Refusal):
-            await _answer(scope, send, problems.refused(decision))
+            await problems.refused(decision)(scope, receive, send)
             return
         if isinstance(decision, StepUp):
-            await _answer(scope, send, self._step_up(decision, scope))
+            await self._step_up(decision, scope)(scope, receive, send)
             return
         by = None if decision.token is None else ott
         scope[_KEY] = Approval(action.name, principal, by)
-        if decision.reserved:
-            await self._run_reserved(caller, decision, app, scope, receive, send)
+        if decision.reserved and decision.token is not None:
+            token_id = decision.token.id
+            await self._run_reserved(app, scope, receive, send, caller=caller, token_id=token_id)
         else:
             await app(scope, receive, _approving(send))
 
     async def _run_reserved(
         self,
-        caller: Caller,
-        approved: Approved,
         app: ASGIApp,
         scope: Scope,
         receive: Receive,
         send: Send,
+        *,
+        caller: Caller,
+        token_id: TokenId,
     ) -> None:
         """Run *app* under a lease: an answer below 500 spends the token, trouble gives it back."""
-        assert approved.token is not None
-        token_id = approved.token.id
         answered = False
 
         async def settle(message: ASGIMessage) -> None:
@@ -241,16 +250,10 @@ class Gate:
         if principal is None:
             raise _Refused(problems.unauthenticated())
         if principal.user_id is None:
-            raise _Refused(
-                problems.problem(
-                    403, wire.Code.PRINCIPAL_NOT_ALLOWED, "This call needs a user's access token."
-                )
-            )
+            raise _Refused(problems.user_needed())
         return principal
 
-    async def _bind(
-        self, action: Action, scope: Scope, receive: Receive
-    ) -> tuple[Binding, Receive]:
+    async def _bind(self, action: Action, scope: Scope, receive: Receive) -> tuple[Binding, Receive]:
         raw_path = scope.get("raw_path") or scope["path"].encode()
         raw_path = raw_path.partition(b"?")[0]  # Some servers leave the query in.
         digest = NO_BODY
@@ -267,7 +270,9 @@ class Gate:
         if encoding not in {b"", b"identity"}:
             raise _Refused(
                 problems.problem(
-                    415, wire.Code.MEDIA_TYPE_UNSUPPORTED, "A protected body is sent without Content-Encoding."
+                    415,
+                    wire.Code.MEDIA_TYPE_UNSUPPORTED,
+                    "A protected body is sent without Content-Encoding.",
                 )
             )
         chunks: list[bytes] = []
@@ -335,17 +340,6 @@ class _suppress_trouble:  # noqa: N801 - used like contextlib's own.
         return kind is not None and issubclass(kind, problems.TROUBLES)
 
 
-def bearer(authorization: bytes) -> str | None:
-    """Return the access token of an ``Authorization`` header (RFC 6750); None where it has none."""
-    scheme, _, token = authorization.partition(b" ")
-    if scheme.lower() != b"bearer":
-        return None
-    try:
-        return token.strip().decode("ascii") or None
-    except UnicodeDecodeError:
-        return None
-
-
 def timestamp(now: Instant) -> str:
     """Write a moment as the public API does: ``2020-01-03T12:34:56.789+0000``."""
     return f"{_second(now // 1000)}.{now % 1000:03d}+0000"
@@ -383,9 +377,7 @@ def _path_as_called(scope: Scope) -> str:
 
 
 def _too_large(limit: int) -> Problem:
-    return problems.problem(
-        413, wire.Code.REQUEST_TOO_LARGE, f"The body is larger than {limit} bytes."
-    )
+    return problems.problem(413, wire.Code.REQUEST_TOO_LARGE, f"The body is larger than {limit} bytes.")
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
@@ -413,14 +405,3 @@ def _approving(send: Send) -> Send:
         await send(message)
 
     return approving
-
-
-async def _answer(scope: Scope, send: Send, problem: Problem) -> None:
-    if scope["type"] == "websocket":
-        await send({"type": "websocket.close", "code": 1008, "reason": "refused"})
-        return
-    length = (b"content-length", str(len(problem.body)).encode())
-    await send(
-        {"type": "http.response.start", "status": problem.status, "headers": [*problem.headers, length]}
-    )
-    await send({"type": "http.response.body", "body": problem.body})

@@ -6,7 +6,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import request_response
 
-from watchword.guard.asgi import ASGIApp, Guard
+from watchword.asgi import ASGIApp
+from watchword.guard.asgi import Guard
 
 Handler = Callable[[Request], Awaitable[Response]]
 

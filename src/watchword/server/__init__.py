@@ -1,0 +1,1 @@
+"""HTTP: the OTT API, its outermost layer, and how it is run."""

@@ -7,7 +7,6 @@ both made from this table. A path that exists answers 405 to other methods.
 
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 from starlette.convertors import StringConvertor, register_url_convertor
@@ -16,12 +15,12 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from watchword import problems, wire
+from watchword.asgi import OTT_PATTERN, ASGIApp, Receive, Scope, Send, bearer
 from watchword.domain.binding import bind
 from watchword.domain.decision import Reason, Refusal
 from watchword.domain.method import Method
 from watchword.engine.engine import Caller, Engine, Snapshot, Wrong
 from watchword.engine.principal import Authenticator, Principal, PrincipalKind
-from watchword.guard.asgi import OTT_PATTERN, bearer
 from watchword.problems import Problem
 from watchword.server import shapes
 from watchword.server.body import BODY_MAX, BadRequestError, read, read_json
@@ -274,35 +273,31 @@ class Endpoint:
         self._operations = operations
         self._allow = ", ".join(sorted(operations))
 
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401 - ASGI's.
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
         response = await self.answer(Request(scope, receive))
         await response(scope, receive, send)
 
-    async def answer(self, request: Request) -> Response:
+    async def answer(self, request: Request) -> ASGIApp:
         """Check in order: method, access token, its kind, profile, OTT header; then serve."""
         operation = self._operations.get(request.method)
         if operation is None:
-            return as_response(method_not_allowed(self._allow))
+            return method_not_allowed(self._allow)
         authorization = request.headers.get("authorization")
         token = None if authorization is None else bearer(authorization.encode("latin-1"))
         principal = None if token is None else await self._authenticator.authenticate(token)
         if principal is None:
-            return as_response(problems.unauthenticated())
+            return problems.unauthenticated()
         if principal.user_id is None:
-            return as_response(
-                problems.problem(
-                    403, wire.Code.PRINCIPAL_NOT_ALLOWED, "This call needs a user's access token."
-                )
-            )
+            return problems.user_needed()
         profile = request.path_params.get("profileId")
         if profile is not None and not owns(principal, profile):
-            return as_response(profile_not_allowed())
+            return profile_not_allowed()
         ott = ""
         if operation.takes_ott:
             presented = request.headers.getlist(wire.ONE_TIME_TOKEN)
             if len(presented) != 1 or not OTT_PATTERN.fullmatch(presented[0].encode("latin-1")):
-                return as_response(problems.ott_header_invalid("One-Time-Token"))
+                return problems.ott_header_invalid("One-Time-Token")
             ott = presented[0]
         caller = Caller(principal.user_id, signs=principal.kind is PrincipalKind.PERSONAL)
         try:
@@ -310,13 +305,13 @@ class Endpoint:
         except BadRequestError as error:
             answer = error.problem
         if isinstance(answer, Problem):
-            return as_response(answer)
+            return answer
         return Response(_ENCODER.encode(answer), headers=_NO_STORE, media_type="application/json")
 
 
 def owns(principal: Principal, profile: str) -> bool:
     """Tell whether a profile, as it stands in a path, is one of the caller's own."""
-    return profile.isascii() and profile.isdigit() and len(profile) < 20 and int(profile) in principal.profile_ids  # noqa: PLR2004
+    return profile in {str(own) for own in principal.profile_ids}
 
 
 def profile_not_allowed() -> Problem:
@@ -334,13 +329,6 @@ def method_not_allowed(allow: str) -> Problem:
 def not_found() -> Problem:
     """Answer a path that does not exist."""
     return problems.problem(404, wire.Code.NOT_FOUND, "There is nothing at this path.")
-
-
-def as_response(problem: Problem) -> Response:
-    """Make a response of an error document."""
-    response = Response(problem.body, problem.status)
-    response.raw_headers += problem.headers
-    return response
 
 
 def _verified_passed_too(ott: str, snapshot: Snapshot) -> shapes.VerifiedAnswer:

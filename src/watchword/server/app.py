@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -14,10 +15,11 @@ from starlette.routing import BaseRoute, Route
 from watchword import problems
 from watchword.engine.engine import Engine
 from watchword.engine.principal import Authenticator
-from watchword.server.api import Api, as_response, method_not_allowed, not_found
+from watchword.server.api import Api, method_not_allowed, not_found
 from watchword.server.openapi import document
 
 SWEEP_EVERY_SECONDS = 30.0
+SWEEPS_AT_ONCE = 1000
 _log = logging.getLogger("watchword")
 
 
@@ -26,7 +28,7 @@ def api_routes(engine: Engine, authenticator: Authenticator) -> list[BaseRoute]:
     api = Api(engine, authenticator)
     described = document(api.operations)
 
-    async def openapi(request: Request) -> Response:
+    async def openapi(_request: Request) -> Response:
         return Response(described, media_type="application/json")
 
     return [*api.routes(), Route("/openapi.json", openapi, methods=["GET"])]
@@ -36,7 +38,7 @@ def compose(routes: Sequence[BaseRoute], engine: Engine) -> Starlette:
     """Make an application of *routes* that answers errors in our shape and sweeps as it runs."""
 
     @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+    async def lifespan(_app: Starlette) -> AsyncGenerator[None]:
         sweeper = asyncio.create_task(_sweep(engine))
         try:
             yield
@@ -45,12 +47,13 @@ def compose(routes: Sequence[BaseRoute], engine: Engine) -> Starlette:
             await asyncio.gather(sweeper, return_exceptions=True)
             await engine.store.close()
 
-    async def failed(request: Request, error: Exception) -> Response:
+    async def failed(_request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
-        if error.status_code == 405:  # noqa: PLR2004
-            allow = (error.headers or {}).get("Allow", "other methods")
-            return as_response(method_not_allowed(allow))
-        return as_response(not_found())
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            answer = method_not_allowed((error.headers or {}).get("Allow", "other methods"))
+        else:
+            answer = not_found()
+        return Response(answer.body, answer.status, headers=dict(_text(answer.headers)))
 
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: failed})
     app.router.redirect_slashes = False  # A redirected payment is repeated by some clients as a GET.
@@ -62,13 +65,16 @@ def api(engine: Engine, authenticator: Authenticator) -> Starlette:
     return compose(api_routes(engine, authenticator), engine)
 
 
+def _text(headers: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[str, str]]:
+    return ((name.decode("latin-1"), value.decode("latin-1")) for name, value in headers)
+
+
 async def _sweep(engine: Engine) -> None:
     while True:
         await asyncio.sleep(SWEEP_EVERY_SECONDS)
         try:
-            while await engine.sweep():
-                await asyncio.sleep(0)
+            for _ in range(SWEEPS_AT_ONCE):
+                if not await engine.sweep():
+                    break
         except problems.TROUBLES as error:
             _log.warning("sweep: %s", type(error).__name__)
-
-

@@ -97,4 +97,3 @@ def _too_large(limit: int) -> BadRequestError:
 
 def _unsupported(message: str) -> BadRequestError:
     return BadRequestError(problems.problem(415, wire.Code.MEDIA_TYPE_UNSUPPORTED, message))
-

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import cast
 
 from watchword import problems, wire
-from watchword.guard.asgi import ASGIApp, ASGIMessage, Receive, Scope, Send
+from watchword.asgi import ASGIApp, ASGIMessage, Headers, Receive, Scope, Send
 from watchword.problems import Problem
 
 _SLASHES = re.compile(r"/{2,}")
@@ -44,7 +44,8 @@ class Edge:
         self._app = app
         self._new_id = new_id
         self._headers = [
-            (name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in (headers or {}).items()
+            (name.lower().encode("latin-1"), value.encode("latin-1"))
+            for name, value in (headers or {}).items()
         ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -52,32 +53,9 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        if "//" in scope["path"]:
-            scope = {**scope, "path": _SLASHES.sub("/", scope["path"])}
-            raw = cast("bytes | None", scope.get("raw_path"))
-            if raw is not None:
-                scope["raw_path"] = _SLASHES_RAW.sub(b"/", raw)
         trace_id = self._new_id().replace("-", "")
         added = [(_TRACE_ID, trace_id.encode()), *self._headers]
-        fault = None
-        lengths = authorizations = 0
-        chunked = False
-        for name, value in scope["headers"]:
-            if name == b"authorization":
-                authorizations += 1
-            elif name == b"content-length":
-                lengths += 1
-            elif name == b"transfer-encoding":
-                chunked = True
-            elif name == _CORRELATION_ID and len(value) <= _CORRELATION_ID_MAX:
-                added.append((name, value))
-        if authorizations > 1:
-            fault = problems.malformed("There are two Authorization headers.")
-        elif chunked or lengths > 1:
-            # Our HTTP parser drops Content-Length where Transfer-Encoding stands beside it, so that the
-            # two cannot be told from an honest chunked message here (RFC 9112 section 6.1: both is an
-            # attempt to smuggle). Neither is let in.
-            fault = problems.malformed("Tell the length of the body once, by Content-Length.")
+        fault = _examine(scope["headers"], added)
         started = False
 
         async def sending(message: ASGIMessage) -> None:
@@ -87,28 +65,52 @@ class Edge:
                 message = {**message, "headers": [*message.get("headers", ()), *added]}
             await send(message)
 
-        if fault is not None:
-            await respond(fault, sending)
-            return
         try:
-            await self._app(scope, receive, sending)
-        except problems.TROUBLES as error:
-            _log.warning("%s: %s", trace_id, type(error).__name__)
-            if not started:
-                await respond(problems.trouble(error), sending)
-        except Exception:
-            # The traceback names code, not values; what was sent stays out of the log.
-            _log.exception("%s: unexpected error", trace_id)
+            await (fault or self._app)(_folded(scope), receive, sending)
+        except Exception as error:
+            answer = _explain(error, trace_id)
             if started:
                 raise
-            await respond(
-                problems.problem(500, wire.Code.INTERNAL_ERROR, f"Something went wrong. Trace id: {trace_id}"),
-                sending,
-            )
+            await answer(scope, receive, sending)
 
 
-async def respond(problem: Problem, send: Send) -> None:
-    """Send an error document."""
-    length = (b"content-length", str(len(problem.body)).encode())
-    await send({"type": "http.response.start", "status": problem.status, "headers": [*problem.headers, length]})
-    await send({"type": "http.response.body", "body": problem.body})
+def _examine(headers: Headers, added: list[tuple[bytes, bytes]]) -> Problem | None:
+    """Look at the headers once: what to refuse, and what to echo."""
+    lengths = authorizations = 0
+    chunked = False
+    for name, value in headers:
+        if name == b"authorization":
+            authorizations += 1
+        elif name == b"content-length":
+            lengths += 1
+        elif name == b"transfer-encoding":
+            chunked = True
+        elif name == _CORRELATION_ID and len(value) <= _CORRELATION_ID_MAX:
+            added.append((name, value))
+    if authorizations > 1:
+        return problems.malformed("There are two Authorization headers.")
+    if chunked or lengths > 1:
+        # The HTTP parser drops Content-Length where Transfer-Encoding stands beside it, so that the
+        # two cannot be told from an honest chunked message here (RFC 9112 section 6.1: both is an
+        # attempt to smuggle). Neither is let in.
+        return problems.malformed("Tell the length of the body once, by Content-Length.")
+    return None
+
+
+def _folded(scope: Scope) -> Scope:
+    if "//" not in scope["path"]:
+        return scope
+    folded = {**scope, "path": _SLASHES.sub("/", scope["path"])}
+    raw = cast("bytes | None", scope.get("raw_path"))
+    if raw is not None:
+        folded["raw_path"] = _SLASHES_RAW.sub(b"/", raw)
+    return folded
+
+
+def _explain(error: Exception, trace_id: str) -> Problem:
+    if isinstance(error, problems.TROUBLES):
+        _log.warning("%s: %s", trace_id, type(error).__name__)
+        return problems.trouble(error)
+    # The traceback names code, not values: what was sent stays out of the log.
+    _log.error("%s: unexpected error", trace_id, exc_info=error)
+    return problems.problem(500, wire.Code.INTERNAL_ERROR, f"Something went wrong. Trace id: {trace_id}")

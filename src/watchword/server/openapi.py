@@ -104,10 +104,7 @@ def _operation(operation: "Operation", path: str, number: int) -> dict[str, Any]
         "parameters": parameters,
         "responses": {
             "200": {"description": "As asked.", "content": _json(operation.answer)},
-            **{
-                str(status): _error(status)
-                for status in sorted({*_EVERYWHERE, *operation.errors})
-            },
+            **{str(status): _error(status) for status in sorted({*_EVERYWHERE, *operation.errors})},
         },
     }
     if operation.body is not None:
@@ -120,9 +117,7 @@ def _error(status: int) -> dict[str, Any]:
     answer = wire.BearerErrorAnswer if unauthorized else wire.ErrorAnswer
     described: dict[str, Any] = {"description": _DESCRIPTIONS[status], "content": _json(answer)}
     if status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}:
-        described["headers"] = {
-            "Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}
-        }
+        described["headers"] = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
     return described
 
 

@@ -14,7 +14,7 @@ from granian.constants import HTTPModes, Interfaces, Loops, RuntimeModes
 from granian.log import LogLevels
 from granian.server import MPServer
 
-from watchword.guard.asgi import ASGIApp
+from watchword.asgi import ASGIApp
 
 READY_SECONDS = 60.0
 _PR_SET_PDEATHSIG = 1

@@ -148,9 +148,7 @@ def slim(ott: str, snapshot: Snapshot) -> SlimToken:
                 SlimMethod(offer[0] if offer else challenge.primary),
                 challenge.passed_by is not None,
             )
-            for challenge, offer in zip(
-                snapshot.token.challenges, snapshot.token.open_methods(), strict=True
-            )
+            for challenge, offer in zip(snapshot.token.challenges, snapshot.token.open_methods(), strict=True)
         ],
         validity=snapshot.seconds_left,
     )
@@ -170,7 +168,5 @@ def _challenges(snapshot: Snapshot, *, passed_too: bool) -> list[ChallengeView]:
             shown.append(ChallengeView(views[0], views[1:], required=True, passed=False))
         elif passed_too:
             alternatives = [show(method) for method in challenge.alternatives]
-            shown.append(
-                ChallengeView(show(challenge.primary), alternatives, required=True, passed=True)
-            )
+            shown.append(ChallengeView(show(challenge.primary), alternatives, required=True, passed=True))
     return shown

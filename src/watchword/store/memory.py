@@ -5,10 +5,9 @@ It keeps nothing across a restart, and shows what every other store must do. It 
 scheduler before it compares, so that races which a real store would show are seen here too.
 """
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from itertools import islice
-
-import anyio.lowlevel
 
 from watchword.domain.decision import Change, Event
 from watchword.domain.destination import Destination
@@ -42,7 +41,7 @@ class MemoryStore:
 
     async def commit(self, change: Change) -> bool:
         """Store a change, or do nothing."""
-        await anyio.lowlevel.checkpoint()
+        await asyncio.sleep(0)
         if any(expected != stored for expected, stored in self._versions(change)):
             return False
         for token in _tokens(change):
@@ -68,9 +67,9 @@ class MemoryStore:
 
     async def sweep(self, now: Instant, *, limit: int) -> int:
         """Remove what is over since a day."""
-        tokens = [
-            token.id for token in self._tokens.values() if now >= later(token.expires_at, DAY_SECONDS)
-        ][:limit]
+        tokens = [token.id for token in self._tokens.values() if now >= later(token.expires_at, DAY_SECONDS)][
+            :limit
+        ]
         for token_id in tokens:
             del self._tokens[token_id]
         destinations = [
