@@ -326,6 +326,13 @@ def test_a_repeated_call_refused_without_a_token_says_why(
     assert caught.value.reason == code
 
 
+def test_a_lock_is_told_even_beside_a_new_token(send: Sender) -> None:
+    answer = problem(403, "sca.locked", x_2fa_approval_result="REJECTED", x_2fa_approval=OTT)
+    server = FakeServer(scripts={"/v3/payments": [None, answer]})
+    with pytest.raises(LockedError):
+        send(server, Person(["PIN"], [PIN]))
+
+
 def test_a_wrong_pin_is_asked_for_again_with_the_attempts_left(send: Sender) -> None:
     server = FakeServer()
     person = Person(["PIN"], ["0000", "0001", PIN])
@@ -413,6 +420,14 @@ def test_a_new_code_can_be_asked_for(send: Sender) -> None:
     assert len(person.choices) == 1
 
 
+def test_a_new_code_may_go_to_a_number_that_has_changed(send: Sender) -> None:
+    changed = httpx.Response(200, json={"obfuscatedPhoneNo": "*********0123"})
+    server = FakeServer([["SMS"]], scripts={SMS_TRIGGER: [None, changed]})
+    person = Person(["SMS"], [Instead.SEND_AGAIN, CODE])
+    send(server, person)
+    assert [question.sent_to for question in person.questions] == [MASKED, "*********0123"]
+
+
 @pytest.mark.parametrize("code", ["otp.resend.too.soon", "otp.sends.exhausted"])
 def test_a_new_code_that_is_refused_leaves_the_old_one_usable(send: Sender, code: str) -> None:
     server = FakeServer([["SMS"]], scripts={SMS_TRIGGER: [None, problem(429, code, retry_after="17")]})
@@ -457,7 +472,7 @@ def test_an_expired_code_can_be_replaced(send: Sender, code: str) -> None:
 
 
 def test_a_secret_of_the_wrong_form_is_asked_for_again(send: Sender) -> None:
-    server = FakeServer(scripts={PIN_VERIFY: [problem(400, "request.malformed", ["$.pin"])]})
+    server = FakeServer(scripts={PIN_VERIFY: [problem(400, "request.malformed", [4])]})
     person = Person(["PIN"], ["four", PIN])
     assert send(server, person).status_code == 201
     assert person.questions[1].problem is not None
