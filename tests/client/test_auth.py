@@ -686,15 +686,16 @@ def test_a_call_refused_behind_a_redirect_is_repeated_there_and_not_redirected_a
     assert server.executions == [b"pay"]
 
 
-def test_a_second_refusal_from_elsewhere_ends_it_and_gets_nothing(send: Sender) -> None:
+@pytest.mark.parametrize("place", ["", ELSEWHERE])
+def test_a_refusal_behind_a_redirect_that_answers_the_repeated_call_is_handed_on(
+    send: Sender, place: str
+) -> None:
     server = FakeServer(
-        scripts={
-            "/v3/payments": [None, redirect(f"{ELSEWHERE}/trap")],
-            "/trap": [refusal(OTT)],
-        }
+        scripts={"/v3/payments": [None, redirect(f"{place}/after", 303)], "/after": [refusal(OTT)]}
     )
-    with pytest.raises(NotApprovedError):
-        send(server, Person(["PIN"], [PIN]), follow_redirects=True)
+    response = send(server, Person(["PIN"], [PIN]), follow_redirects=True)
+    assert response.status_code == 403
+    assert server.lines[-2:] == [PAYMENT, f"GET {place}/after"]
     assert_nothing_leaked(server)
 
 

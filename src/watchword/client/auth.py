@@ -112,7 +112,11 @@ class Auth(httpx.Auth):
                         side_call = self._side_call(refused, step)
                         step = steps.send(_facts(_response((yield side_call))))
                     case protocol.Repeat():
-                        step = steps.send(_facts(_response((yield _repetition(refused, step.token)))))
+                        repetition = _repetition(refused, step.token)
+                        response = _response((yield repetition))
+                        if response.request is not repetition:
+                            return  # it was answered with a redirect: what lies behind is another matter
+                        step = steps.send(_facts(response))
                     case protocol.Choice() | protocol.SecretQuestion():
                         reply = yield step
                         assert not isinstance(reply, httpx.Response), "a question wants a reply"
