@@ -390,6 +390,7 @@ def test_missing_enrolment_names_the_methods_that_would_do(send: Sender) -> None
     with pytest.raises(EnrolmentRequiredError) as caught:
         send(server, nobody())
     assert caught.value.arguments == ("PIN", "SMS")
+    assert str(caught.value).endswith(" (PIN, SMS)")
     assert server.lines == [PAYMENT]
 
 

@@ -168,6 +168,14 @@ def test_a_refusal_is_said_in_one_line_with_exit_code_1(capsys: pytest.CaptureFi
     )
 
 
+def test_a_wait_that_the_server_put_into_words_is_not_said_twice(capsys: pytest.CaptureFixture[str]) -> None:
+    words = {"errors": [{"code": "sca.locked", "message": "Try again in 900 seconds."}]}
+    headers = {"x-2fa-approval-result": "REJECTED", "retry-after": "900"}
+    locked = httpx.Response(429, headers=headers, json=words)
+    assert make_call(FakeServer(scripts={"/v3/payments": [locked]})) == 1
+    assert capsys.readouterr().err == "watchword call: sca.locked: Try again in 900 seconds.\n"
+
+
 def test_an_error_status_is_a_failure_and_its_body_is_shown(capsys: pytest.CaptureFixture[str]) -> None:
     server = FakeServer(scripts={"/v3/payments": [httpx.Response(404, text="no such payment")]})
     assert make_call(server) == 1

@@ -62,7 +62,7 @@ class RefusedError(WatchwordError):
         text = self.reason or f"HTTP {self.status}"
         if self.message:
             text += f": {self.message}"
-        if self.retry_after is not None:
+        if self.retry_after is not None and str(self.retry_after) not in self.message:
             text += f" (try again in {self.retry_after} s)"
         return text
 
@@ -73,6 +73,10 @@ class LockedError(RefusedError):
 
 class EnrolmentRequiredError(RefusedError):
     """The user has not enrolled enough for this action. `arguments` names the methods that would do."""
+
+    def _sentence(self) -> str:
+        methods = ", ".join(str(argument) for argument in self.arguments)
+        return super()._sentence() + (f" ({methods})" if methods else "")
 
 
 class TokenGoneError(RefusedError):
