@@ -5,7 +5,8 @@ By default low risk asks for one challenge, primary the user's preferred method,
 the rest; high risk for two challenges of two different factors. An action may list its own.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import chain
 
 from watchword.domain.action import Action, Risk
 from watchword.domain.challenge import HIGH_RISK_FACTORS, Challenge, completable
@@ -34,20 +35,24 @@ def required(action: Action, user: UserSecurity, *, signs: bool = False) -> Requ
         return Refusal(Reason.NOT_ENROLLED, methods=(Method.SIGNATURE.value,))
     usable = [method for method in _preferred_first(user.preferred) if method.credential in kinds]
     factors = HIGH_RISK_FACTORS if action.risk is Risk.HIGH else 1
-    if action.challenges is not None:
-        choices = [[method for method in listed if method in usable] for listed in action.challenges]
-    elif action.risk is Risk.LOW:
-        choices = [usable]
-    else:
-        choices = _by_factor(usable)
+    choices = _choices(action, usable)
     if not completable(choices, factors=factors):
-        return Refusal(Reason.NOT_ENROLLED, methods=_missing(action, usable, choices))
+        return Refusal(Reason.NOT_ENROLLED, methods=_missing(action, usable, factors))
     return tuple(Challenge(methods[0], tuple(methods[1:])) for methods in choices), factors
 
 
 def _preferred_first(preferred: Method | None) -> list[Method]:
     # A preferred SIGNATURE comes to nothing: only a program passes that.
     return sorted(PERSONAL_METHODS, key=lambda method: method is not preferred)
+
+
+def _choices(action: Action, usable: Sequence[Method]) -> list[list[Method]]:
+    """Choose, for each challenge of *action*, from the *usable* methods."""
+    if action.challenges is not None:
+        return [[method for method in listed if method in usable] for listed in action.challenges]
+    if action.risk is Risk.LOW:
+        return [list(usable)]
+    return _by_factor(usable)
 
 
 def _by_factor(usable: Iterable[Method]) -> list[list[Method]]:
@@ -64,17 +69,14 @@ def _by_factor(usable: Iterable[Method]) -> list[list[Method]]:
     return [first, [method for group in others for method in group]]
 
 
-def _missing(action: Action, usable: list[Method], choices: list[list[Method]]) -> tuple[str, ...]:
-    """Name the methods that would do, were they enrolled as well."""
-    if action.challenges is not None:
-        lacking = [
-            listed for listed, choice in zip(action.challenges, choices, strict=True) if not choice
-        ] or action.challenges
-        wanted = {method for listed in lacking for method in listed}
-    else:
-        proven = {method.factor for method in usable} if action.risk is Risk.HIGH else set[Factor]()
-        wanted = {method for method in PERSONAL_METHODS if method.factor not in proven}
-    return tuple(method.value for method in PERSONAL_METHODS if method in wanted and method not in usable)
+def _missing(action: Action, usable: Sequence[Method], factors: int) -> tuple[str, ...]:
+    """Name the methods of which one would do, were it enrolled as well; all that may, where none would."""
+    asked = set(PERSONAL_METHODS) if action.challenges is None else set(chain(*action.challenges))
+    lacking = [method for method in PERSONAL_METHODS if method in asked and method not in usable]
+    enough = [
+        method for method in lacking if completable(_choices(action, [*usable, method]), factors=factors)
+    ]
+    return tuple(method.value for method in enough or lacking)
 
 
 def fault(action: Action) -> str | None:
