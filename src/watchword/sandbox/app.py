@@ -1,0 +1,193 @@
+"""
+The sandbox: OTT server, demo bank and control API in one application, on one origin.
+
+A reset throws the world away and composes the next one; requests that are under way finish in
+the old one.
+"""
+
+import asyncio
+import sys
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from functools import partial, wraps
+from pathlib import Path
+from typing import Self
+
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+
+from watchword.asgi import ASGIApp, Receive, Scope, Send
+from watchword.config import Config, load
+from watchword.engine.engine import Engine, identify
+from watchword.engine.ports import SystemEntropy
+from watchword.guard.asgi import Guard, approval
+from watchword.sandbox.bank import Handler, bank
+from watchword.sandbox.control import Control
+from watchword.sandbox.ledger import Ledger
+from watchword.sandbox.world import UnusableDataError, World, prepare, wipe
+from watchword.server.app import api_routes, compose
+from watchword.server.edge import Edge
+from watchword.server.run import run
+from watchword.store.base import Store
+
+__all__ = ["Sandbox", "UnusableDataError", "create", "run_sandbox"]
+
+HEADERS = {"x-watchword-sandbox": "true"}
+"""On every answer: this server is not for production."""
+
+BANNER = """\
+Watchword sandbox: NOT FOR PRODUCTION. Every code is 111111, nothing is sent, and whoever reaches
+it may do anything. Open /sandbox in a browser to see what would be sent, and what to try.\
+"""
+
+
+class Sandbox:
+    """
+    The sandbox as an ASGI application with a life: it opens its world at start, and closes it.
+
+    A server that speaks ASGI's lifespan starts and stops it; elsewhere use ``async with``.
+    """
+
+    def __init__(self, config: Config | None = None, data: Path | None = None) -> None:
+        """
+        Prepare a sandbox; nothing is opened yet.
+
+        Args:
+            config: What replaces the sandbox's own actions and limits.
+            data: Where everything is kept; without it nothing is.
+        """
+        self._config = config
+        self._data = data
+        self._world: World | None = None
+        self._front: Starlette | None = None
+        self._opened = AsyncExitStack()
+        self._resetting = asyncio.Lock()
+        self.app: ASGIApp = Edge(self._serve, new_id=SystemEntropy().uuid, headers=HEADERS)
+
+    @property
+    def world(self) -> World:
+        """The world as it is now; a reset puts another in its place."""
+        assert self._world is not None, "the sandbox is not started"
+        return self._world
+
+    @property
+    def engine(self) -> Engine:
+        """The engine of the world."""
+        return self.world.engine
+
+    @property
+    def store(self) -> Store:
+        """The store of the world."""
+        return self.engine.store
+
+    async def start(self) -> None:
+        """
+        Open the world.
+
+        Raises:
+            UnusableDataError: The data directory is no place to keep anything.
+        """
+        if self._data is not None:
+            prepare(self._data)
+        world = await World.open(self._config, self._data)
+        front = _compose(world, reset=self.reset)
+        self._opened.callback(world.ledger.close)
+        await self._opened.enter_async_context(front.router.lifespan_context(front))
+        self._world, self._front = world, front
+
+    async def stop(self) -> None:
+        """Close the world; what is kept in the data directory stays."""
+        await self._opened.aclose()
+
+    async def reset(self) -> World:
+        """Go back to the start: forget everything, and open a new world."""
+        async with self._resetting:
+            await self.stop()
+            if self._data is not None:
+                wipe(self._data)
+            await self.start()
+            return self.world
+
+    async def __aenter__(self) -> Self:
+        """Start."""
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Stop."""
+        await self.stop()
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._live(receive, send)
+            return
+        if self._resetting.locked():
+            # Between two worlds; the new one answers.
+            async with self._resetting:
+                pass
+        assert self._front is not None, "the sandbox is not started"
+        await self._front(scope, receive, send)
+
+    async def _live(self, receive: Receive, send: Send) -> None:
+        """Speak ASGI's lifespan: start, wait for the end, stop."""
+        await receive()
+        try:
+            await self.start()
+        except Exception as error:
+            await send({"type": "lifespan.startup.failed", "message": str(error)})
+            raise
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await self.stop()
+        await send({"type": "lifespan.shutdown.complete"})
+
+
+def _compose(world: World, *, reset: Callable[[], Awaitable[World]]) -> Starlette:
+    """Put the server, the control API and the bank behind one front."""
+    front = compose(
+        [*api_routes(world.engine, world.people), *Control(world, reset=reset).routes()], world.engine
+    )
+    guard = Middleware(Guard, engine=world.engine, actions=world.actions, authenticator=world.people)
+    front.router.default = bank(world.people, guard=guard, counted=partial(_counted, world.ledger))
+    return front
+
+
+def _counted(ledger: Ledger, handler: Handler) -> Handler:
+    """Count each run of *handler* that the guard let through."""
+
+    @wraps(handler)
+    async def run_and_count(request: Request) -> Response:
+        approved = approval(request.scope)
+        if approved is not None:
+            ledger.count(approved.action, None if approved.ott is None else identify(approved.ott))
+        return await handler(request)
+
+    return run_and_count
+
+
+def create(config: Config | None = None, data: Path | None = None) -> Sandbox:
+    """Make a sandbox; see ``Sandbox``."""
+    return Sandbox(config, data)
+
+
+def run_sandbox(*, host: str, port: int, data: Path | None, config: Path | None) -> None:
+    """
+    Run the sandbox until SIGINT or SIGTERM.
+
+    Raises:
+        ConfigError: The configuration has mistakes.
+        UnusableDataError: The data directory is no place to keep anything.
+        CannotListenError: The address is in use, or not one of this machine's.
+    """
+    settings = None if config is None else load(config)
+    if data is not None:
+        prepare(data)
+    # On stderr, so that stdout holds the one line that a script waits for.
+    print(BANNER, file=sys.stderr, flush=True)
+    run(partial(_application, settings, data), host=host, port=port)
+
+
+def _application(config: Config | None, data: Path | None) -> ASGIApp:
+    return create(config, data).app

@@ -1,0 +1,141 @@
+"""
+What the sandbox remembers beside the store: bearer tokens, profiles, executions, the clock.
+
+A small SQLite file of its own, in memory where nothing is to be kept. Bearer tokens and OTTs
+stand in it as SHA-256 digests. A commit reaches the operating system before it answers, so the
+counts survive a crash of the process; the last of them may be lost with the power.
+"""
+
+import sqlite3
+from collections.abc import Generator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from watchword.domain.token import TokenId
+from watchword.domain.user import UserId
+from watchword.engine.principal import PrincipalKind
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS users (id INTEGER PRIMARY KEY, profiles TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS bearers (
+    digest BLOB PRIMARY KEY, kind TEXT NOT NULL, user_id INTEGER REFERENCES users
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS executions (
+    ott BLOB NOT NULL, action TEXT NOT NULL, count INTEGER NOT NULL, PRIMARY KEY (ott, action)
+) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS clock (id INTEGER PRIMARY KEY CHECK (id = 1), moved_ms INTEGER NOT NULL) STRICT;
+"""
+
+_NO_OTT = b""
+"""Stands for an execution that needed no OTT."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bearer:
+    """Who holds an access token."""
+
+    digest: bytes
+    kind: PrincipalKind
+    user_id: UserId | None
+
+
+class Ledger:
+    """The sandbox's own records; used from one event loop."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        """Open or create the file at *path*; without one, keep everything in memory."""
+        self._db = sqlite3.connect(
+            ":memory:" if path is None else path, isolation_level=None, check_same_thread=False
+        )
+        self._db.execute("PRAGMA journal_mode = WAL")
+        self._db.execute("PRAGMA synchronous = NORMAL")
+        self._db.executescript(_SCHEMA)
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._db.close()
+
+    # --- people -------------------------------------------------------------------------------
+
+    def save_user(self, user_id: UserId, profiles: tuple[int, ...], bearer: Bearer | None = None) -> None:
+        """Remember a user's profiles, and one more token of his."""
+        with self._transaction():
+            self._db.execute(
+                "INSERT OR REPLACE INTO users VALUES (?, ?)",
+                (user_id, msgspec.json.encode(profiles).decode()),
+            )
+            if bearer is not None:
+                self.save_bearer(bearer)
+
+    def save_bearer(self, bearer: Bearer) -> None:
+        """Remember who holds a token."""
+        self._db.execute(
+            "INSERT OR REPLACE INTO bearers VALUES (?, ?, ?)",
+            (bearer.digest, bearer.kind.value, bearer.user_id),
+        )
+
+    def users(self) -> dict[UserId, tuple[int, ...]]:
+        """Return every user's profiles."""
+        rows = self._rows("SELECT id, profiles FROM users ORDER BY id")
+        return {
+            UserId(user_id): msgspec.json.decode(profiles, type=tuple[int, ...]) for user_id, profiles in rows
+        }
+
+    def bearers(self) -> list[Bearer]:
+        """Return who holds which token."""
+        rows = self._rows("SELECT digest, kind, user_id FROM bearers")
+        return [Bearer(digest, PrincipalKind(kind), user_id) for digest, kind, user_id in rows]
+
+    # --- executions ---------------------------------------------------------------------------
+
+    def count(self, action: str, token_id: TokenId | None) -> None:
+        """Count one run of a protected handler."""
+        self._db.execute(
+            "INSERT INTO executions VALUES (?, ?, 1) ON CONFLICT DO UPDATE SET count = count + 1",
+            (_NO_OTT if token_id is None else token_id, action),
+        )
+
+    def executions(self, token_id: TokenId | None = None) -> dict[str, int]:
+        """Return how often the handlers of each action ran: in all, or under one OTT."""
+        if token_id is None:
+            rows = self._rows("SELECT action, SUM(count) FROM executions GROUP BY action")
+        else:
+            rows = self._rows("SELECT action, count FROM executions WHERE ott = ?", token_id)
+        return dict(rows)
+
+    # --- the clock ----------------------------------------------------------------------------
+
+    def moved_ms(self) -> int:
+        """Return how far the clock was moved."""
+        rows = self._rows("SELECT moved_ms FROM clock")
+        return rows[0][0] if rows else 0
+
+    def save_moved_ms(self, moved_ms: int) -> None:
+        """Remember how far the clock was moved: records of the future make no sense without it."""
+        self._db.execute("INSERT OR REPLACE INTO clock VALUES (1, ?)", (moved_ms,))
+
+    # ------------------------------------------------------------------------------------------
+
+    def clear(self) -> None:
+        """Forget everything."""
+        with self._transaction():
+            for table in ("bearers", "users", "executions", "clock"):
+                self._db.execute(f"DELETE FROM {table}")  # noqa: S608 - the names stand one line above.
+
+    def _rows(self, query: str, *values: bytes) -> list[tuple[Any, ...]]:
+        with closing(self._db.execute(query, values)) as cursor:
+            return cursor.fetchall()
+
+    @contextmanager
+    def _transaction(self) -> Generator[None]:
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:
+            self._db.execute("ROLLBACK")
+            raise
+        self._db.execute("COMMIT")

@@ -1,0 +1,197 @@
+"""
+One world of the sandbox: a store, a clock, people, what was sent and what ran.
+
+A reset throws it away and makes the next one. With a data directory a world goes on where the
+one before it in that directory ended, but for the outbox, which is kept in memory only.
+"""
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from watchword.config import Config
+from watchword.domain.action import AUTHORISE_SESSION, Action, Actions, Bind, Risk, Route
+from watchword.domain.instant import Instant
+from watchword.domain.limits import Limits
+from watchword.domain.token import TokenId
+from watchword.engine.engine import Engine
+from watchword.methods.keyring import KEY_BYTES, Keyring
+from watchword.methods.registry import Methods
+from watchword.sandbox.clock import MovableClock
+from watchword.sandbox.entropy import SandboxEntropy
+from watchword.sandbox.ledger import Ledger
+from watchword.sandbox.outbox import Outbox
+from watchword.sandbox.people import People
+from watchword.store.base import Store
+from watchword.store.memory import MemoryStore
+from watchword.store.sqlite import SqliteStore
+
+ACTIONS = (
+    Action(
+        name="BALANCE__GET_STATEMENT",
+        risk=Risk.LOW,
+        routes=(
+            Route.parse("GET /v1/profiles/{profileId}/balance-statements/{balanceId}/statement.json"),
+            Route.parse("GET /v1/profiles/{profileId}/balance-statements/{balanceId}/statement.csv"),
+            Route.parse("GET /v3/profiles/{profileId}/borderless-accounts/{accountId}/statement.json"),
+        ),
+    ),
+    Action(
+        name="TRANSFER__FUND",
+        risk=Risk.HIGH,
+        routes=(Route.parse("POST /v3/profiles/{profileId}/transfers/{transferId}/payments"),),
+        bind=Bind.REQUEST,
+    ),
+    Action(
+        name="BATCH__FUND",
+        risk=Risk.HIGH,
+        routes=(Route.parse("POST /v3/profiles/{profileId}/batch-payments/{batchGroupId}/payments"),),
+        bind=Bind.REQUEST,
+    ),
+)
+
+LIMITS = Limits(
+    token_seconds=3600,
+    spend_within_seconds=None,
+    sends_per_number=1000,
+    # A tester locks the same user over and over, and must not have to enrol him again.
+    disable_pin_after=0,
+    disable_possession_after=0,
+)
+
+_STORE, _LEDGER, _KEYS = "watchword.db", "sandbox.db", "keys.json"
+
+
+class UnusableDataError(Exception):
+    """The data directory cannot be used; says why."""
+
+
+class KeyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The keys as a file: 32 bytes each in Base64, by number."""
+
+    active: int
+    keys: dict[int, bytes]
+
+    def __repr__(self) -> str:
+        """Name the numbers, never the keys."""
+        return f"KeyFile({sorted(self.keys)}, active={self.active})"
+
+
+@dataclass(frozen=True, slots=True)
+class World:
+    """Everything that a reset makes anew."""
+
+    clock: MovableClock
+    entropy: SandboxEntropy
+    outbox: Outbox
+    ledger: Ledger
+    actions: Actions
+    engine: Engine
+    people: People
+
+    @classmethod
+    async def open(cls, config: Config | None = None, data: Path | None = None) -> "World":
+        """
+        Make a world, or go on with the one in *data*.
+
+        Args:
+            config: What replaces the sandbox's own actions and limits.
+            data: A directory that is prepared.
+
+        Raises:
+            UnusableDataError: The keys in *data* cannot be read.
+        """
+        keyring = _new_keyring() if data is None else _read_keys(data / _KEYS)
+        store: Store = MemoryStore() if data is None else SqliteStore.open(data / _STORE)
+        ledger = Ledger(None if data is None else data / _LEDGER)
+        clock = MovableClock(moved_ms=ledger.moved_ms())
+        limits: dict[str, Any] = {} if config is None else dict(config.limits)
+        entropy = SandboxEntropy()
+        outbox = Outbox(clock)
+        engine = Engine(
+            store=store,
+            clock=clock,
+            entropy=entropy,
+            methods=Methods(keyring),
+            delivery=outbox,
+            limits=replace(LIMITS, **limits),
+        )
+        people = People(engine, ledger)
+        await people.start()
+        actions = ACTIONS if config is None or config.actions is None else config.actions
+        return cls(clock, entropy, outbox, ledger, Actions(actions), engine, people)
+
+    def advance(self, seconds: float) -> Instant:
+        """
+        Move the clock forward and return the new time.
+
+        Raises:
+            ValueError: It cannot be moved that way.
+        """
+        now = self.clock.advance(seconds)
+        self.ledger.save_moved_ms(self.clock.moved_ms)
+        return now
+
+    def executions(self, token_id: TokenId | None = None) -> dict[str, int]:
+        """Return how often each action's handlers ran, in all or under one OTT; 0 for never."""
+        never = {name: 0 for name, action in self.actions.by_name.items() if action is not AUTHORISE_SESSION}
+        return never | self.ledger.executions(token_id)
+
+
+def prepare(data: Path) -> None:
+    """
+    Make the directory and its keys, where they are not there yet.
+
+    Raises:
+        UnusableDataError: *data* is no place to keep anything.
+    """
+    try:
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        keys = data / _KEYS
+        if not keys.exists():
+            _write_keys(keys)
+        _read_keys(keys)
+        for name in (_STORE, _LEDGER):
+            # Only to see that it can be written; SQLite takes an empty file for a new one.
+            os.close(os.open(data / name, os.O_CREAT | os.O_RDWR, 0o600))
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise UnusableDataError(f"{error.filename or data}: {reason}") from error
+
+
+def wipe(data: Path) -> None:
+    """Forget all that is kept in *data*, but for the keys."""
+    # The ledger goes first: without it the next start enrols the demo people anew.
+    for name in (_LEDGER, _STORE):
+        for suffix in ("", "-wal", "-shm"):
+            (data / (name + suffix)).unlink(missing_ok=True)
+
+
+def _new_keyring() -> Keyring:
+    return Keyring({1: _new_key()}, active=1)
+
+
+def _new_key() -> bytes:
+    return os.urandom(KEY_BYTES)  # noqa: TID251 - a master key decides nothing that a test must steer.
+
+
+def _write_keys(path: Path) -> None:
+    # Written beside and moved, so that no half of a key file is ever found.
+    partial = path.with_suffix(".new")
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(msgspec.json.encode(KeyFile(active=1, keys={1: _new_key()})))
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def _read_keys(path: Path) -> Keyring:
+    try:
+        kept = msgspec.json.decode(path.read_bytes(), type=KeyFile)
+        return Keyring(kept.keys, active=kept.active)
+    except (msgspec.DecodeError, ValueError) as error:
+        raise UnusableDataError(f"{path}: not a key file of the sandbox") from error
