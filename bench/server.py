@@ -10,6 +10,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
@@ -69,9 +70,12 @@ def create_app() -> ASGIApp:
     )
     actions = Actions([replace(ACTION, routes=(Matched.parse(f"GET {PATH}"),))])
     people = _People()
-    app = compose([*api_routes(engine, people), Route(PATH, statement)], engine)
-    guarded = Guard(app, engine=engine, actions=actions, authenticator=people)
-    return Edge(guarded, new_id=engine.entropy.uuid)
+    front = compose(api_routes(engine, people), engine)
+    # As in the sandbox: the guard stands before the application that it protects, and nothing else.
+    front.router.default = Guard(
+        Starlette(routes=[Route(PATH, statement)]), engine=engine, actions=actions, authenticator=people
+    )
+    return Edge(front, trace_id=SystemEntropy().trace_id)
 
 
 def prefill(path: Path, *, people: int, tokens: int) -> None:

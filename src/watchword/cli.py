@@ -5,15 +5,16 @@ import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import NoReturn
-
-from watchword.client import call
+from typing import NoReturn, TypeAlias
 
 
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         """Say what is wrong in one line."""
         self.exit(2, f"{self.prog}: {message} (see {self.prog} --help)\n")
+
+
+Commands: TypeAlias = "argparse._SubParsersAction[_Parser]"  # pyright: ignore[reportPrivateUsage]  # it has no other name
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -26,13 +27,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"watchword {version('watchword')}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_sandbox(commands)
-    call.add_parser(commands)
+    _add_call(commands)
     chosen = parser.parse_args(arguments)
     status: int = chosen.run(chosen)
     return status
 
 
-def _add_sandbox(commands: "argparse._SubParsersAction[_Parser]") -> None:
+def _add_sandbox(commands: "Commands") -> None:
     parser = commands.add_parser(
         "sandbox",
         help="the whole product on one machine, with a demo bank",
@@ -66,6 +67,22 @@ def _sandbox(chosen: argparse.Namespace) -> int:
         print(f"watchword sandbox: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _add_call(commands: "Commands") -> None:
+    try:
+        from watchword.client import call
+    except ImportError:
+        parser = commands.add_parser("call", help="needs the extra `client`, which is not installed")
+        parser.add_argument("anything", nargs=argparse.REMAINDER)
+        parser.set_defaults(run=_without_client)
+    else:
+        call.add_parser(commands)
+
+
+def _without_client(_: argparse.Namespace) -> int:
+    print("watchword call: install the extra it needs: pip install 'watchword[client]'", file=sys.stderr)
+    return 1
 
 
 def _port(text: str) -> int:

@@ -60,7 +60,9 @@ async def read(request: Request, *, limit: int) -> bytes:
     Raises:
         BadRequestError: 413 or 408.
     """
-    length = request.headers.get("content-length", "0")
+    length = request.headers.get("content-length", "")
+    if length == "0":
+        return b""
     if length.isascii() and length.isdigit() and (len(length) > len(str(limit)) or int(length) > limit):
         raise _too_large(limit)
     chunks: list[bytes] = []

@@ -31,18 +31,18 @@ class Edge:
         self,
         app: ASGIApp,
         *,
-        new_id: Callable[[], str],
+        trace_id: Callable[[], str],
         headers: Mapping[str, str] | None = None,
     ) -> None:
         """
         Stand before *app*.
 
         Args:
-            new_id: Makes a UUID, for the trace ids.
+            trace_id: Makes the trace ids, 32 hexadecimal digits each.
             headers: Put on every answer.
         """
         self._app = app
-        self._new_id = new_id
+        self._trace_id = trace_id
         self._headers = [
             (name.lower().encode("latin-1"), value.encode("latin-1"))
             for name, value in (headers or {}).items()
@@ -53,7 +53,7 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        trace_id = self._new_id().replace("-", "")
+        trace_id = self._trace_id()
         added = [(_TRACE_ID, trace_id.encode()), *self._headers]
         fault = _examine(scope["headers"], added)
         started = False
