@@ -64,7 +64,7 @@ class Sandbox:
         self._front: Starlette | None = None
         self._opened = AsyncExitStack()
         self._resetting = asyncio.Lock()
-        self.app: ASGIApp = Edge(self._serve, new_id=SystemEntropy().uuid, headers=HEADERS)
+        self.app: ASGIApp = Edge(self._serve, trace_id=SystemEntropy().trace_id, headers=HEADERS)
 
     @property
     def world(self) -> World:

@@ -10,7 +10,7 @@ CODE_DIGIT = "1"
 REMEMBERED = 1000
 
 
-class SandboxEntropy:
+class SandboxEntropy(SystemEntropy):
     """
     Draws OTTs from the operating system, and ``111111`` for every code.
 
@@ -20,12 +20,12 @@ class SandboxEntropy:
 
     def __init__(self) -> None:
         """Remember nothing yet."""
-        self._system = SystemEntropy()
+        super().__init__()
         self._drawn: OrderedDict[TokenId, str] = OrderedDict()
 
     def uuid(self) -> str:
         """Return a random UUID v4."""
-        drawn = self._system.uuid()
+        drawn = super().uuid()
         self._drawn[identify(drawn)] = drawn
         if len(self._drawn) > REMEMBERED:
             self._drawn.popitem(last=False)
