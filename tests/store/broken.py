@@ -1,0 +1,286 @@
+"""
+Stores that are broken on purpose, each in the one way that its name tells.
+
+All of them are the reference store with one thing done as a careless store would do it.
+"""
+
+import asyncio
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import islice
+
+import anyio.lowlevel
+
+from watchword.domain.decision import Change, Event
+from watchword.domain.destination import Destination
+from watchword.domain.instant import Instant, after as later
+from watchword.domain.limits import DAY_SECONDS
+from watchword.domain.token import OneTimeToken, Pending, TokenId
+from watchword.domain.user import UserId, UserSecurity
+from watchword.store.memory import MemoryStore
+
+# --- versions ---------------------------------------------------------------------------------
+
+
+class ComparesNoToken(MemoryStore):
+    def _versions(self, change: Change) -> Iterator[tuple[int, int]]:
+        return super()._versions(replace(change, token=None))
+
+
+class ComparesNoRevokedToken(MemoryStore):
+    def _versions(self, change: Change) -> Iterator[tuple[int, int]]:
+        return super()._versions(replace(change, revoked=()))
+
+
+class ComparesNoUser(MemoryStore):
+    def _versions(self, change: Change) -> Iterator[tuple[int, int]]:
+        return super()._versions(replace(change, user=None))
+
+
+class ComparesNoDestination(MemoryStore):
+    def _versions(self, change: Change) -> Iterator[tuple[int, int]]:
+        return super()._versions(replace(change, destination=None))
+
+
+class ComparesNothingThatIsNew(MemoryStore):
+    def _versions(self, change: Change) -> Iterator[tuple[int, int]]:
+        return ((made_from, stored) for made_from, stored in super()._versions(change) if stored)
+
+
+class TakesWhateverIsNewer(MemoryStore):
+    def _versions(self, change: Change) -> Iterator[tuple[int, int]]:
+        return ((min(made_from, stored), stored) for made_from, stored in super()._versions(change))
+
+
+class ComparesBeforeItWaits(MemoryStore):
+    async def commit(self, change: Change) -> bool:
+        if any(made_from != stored for made_from, stored in self._versions(change)):
+            return False
+        await anyio.lowlevel.checkpoint()
+        self._write(change)
+        return True
+
+    def _write(self, change: Change) -> None:
+        for token in (change.token, *change.revoked):
+            if token is not None:
+                self._tokens[token.id] = token
+        if change.user is not None:
+            self._users[change.user.id] = change.user
+        if change.destination is not None:
+            self._destinations[change.destination.id] = change.destination
+        self._events.extend(change.events)
+
+
+# --- all or nothing ---------------------------------------------------------------------------
+
+
+class WritesWhateverFits(MemoryStore):
+    async def commit(self, change: Change) -> bool:
+        done = True
+        for part in (
+            Change(token=change.token),
+            Change(user=change.user),
+            Change(destination=change.destination),
+            *(Change(token=token) for token in change.revoked),
+        ):
+            done = await super().commit(part) and done
+        return done and await super().commit(Change(events=change.events))
+
+
+class ForgetsRevokedTokens(MemoryStore):
+    async def commit(self, change: Change) -> bool:
+        return await super().commit(replace(change, revoked=()))
+
+
+class TellsThatItWorkedWhenItDidNot(MemoryStore):
+    async def commit(self, change: Change) -> bool:
+        await super().commit(change)
+        return True
+
+
+class RefusesWhileAnotherIsUnderWay(MemoryStore):
+    _busy = False
+
+    async def commit(self, change: Change) -> bool:
+        if self._busy:
+            return False
+        self._busy = True
+        try:
+            return await super().commit(change)
+        finally:
+            self._busy = False
+
+
+class DropsWhatWaitsWhenItCloses(MemoryStore):
+    _closed = 0
+
+    async def commit(self, change: Change) -> bool:
+        before = self._closed
+        await anyio.lowlevel.checkpoint()
+        return before == self._closed and await super().commit(change)
+
+    async def close(self) -> None:
+        self._closed += 1
+
+
+class StaysBrokenAfterACancelledCaller(MemoryStore):
+    _cancelled = False
+
+    async def commit(self, change: Change) -> bool:
+        try:
+            return await super().commit(change) and not self._cancelled
+        except asyncio.CancelledError:
+            self._cancelled = True
+            raise
+
+
+class ForgetsWhatItHeldWhenItCloses(MemoryStore):
+    async def close(self) -> None:
+        self._tokens.clear()
+
+
+class ForgetsEventsWhenItCloses(MemoryStore):
+    async def close(self) -> None:
+        self._events.clear()
+
+
+# --- records ----------------------------------------------------------------------------------
+
+
+class ForgetsHowOftenACodeWasWrong(MemoryStore):
+    async def token(self, token_id: TokenId) -> OneTimeToken | None:
+        token = await super().token(token_id)
+        if token is not None and isinstance(token.state, Pending) and token.state.code is not None:
+            return replace(token, state=Pending(replace(token.state.code, wrong=0)))
+        return token
+
+
+class ForgetsStreaks(MemoryStore):
+    async def user(self, user_id: UserId) -> UserSecurity | None:
+        user = await super().user(user_id)
+        return user and replace(
+            user, attempts=replace(user.attempts, streak=type(user.attempts.streak)(0, 0, 0))
+        )
+
+
+class RemembersOneSend(MemoryStore):
+    async def destination(self, destination_id: bytes) -> Destination | None:
+        destination = await super().destination(destination_id)
+        return destination and replace(destination, sent_at=destination.sent_at[-1:])
+
+
+class FindsWhatIsNotThere(MemoryStore):
+    async def token(self, token_id: TokenId) -> OneTimeToken | None:
+        return await super().token(token_id) or next(iter(self._tokens.values()), None)
+
+
+class ReadsTheFirstVersionOnly(MemoryStore):
+    def __init__(self) -> None:
+        super().__init__()
+        self._first: dict[TokenId, OneTimeToken] = {}
+
+    async def commit(self, change: Change) -> bool:
+        done = await super().commit(change)
+        if done and change.token is not None:
+            self._first.setdefault(change.token.id, change.token)
+        return done
+
+    async def token(self, token_id: TokenId) -> OneTimeToken | None:
+        return self._first.get(token_id)
+
+
+# --- events -----------------------------------------------------------------------------------
+
+
+class KeepsEventsOfRefusedChanges(MemoryStore):
+    async def commit(self, change: Change) -> bool:
+        done = await super().commit(change)
+        if not done:
+            self._events.extend(change.events)
+        return done
+
+
+class KeepsOneEventOfAChange(MemoryStore):
+    async def commit(self, change: Change) -> bool:
+        return await super().commit(replace(change, events=change.events[:1]))
+
+
+class KeepsNoEventWithoutARecord(MemoryStore):
+    async def commit(self, change: Change) -> bool:
+        alone = change.token is None and change.user is None and change.destination is None
+        return await super().commit(replace(change, events=()) if alone else change)
+
+
+class TurnsEventsAround(MemoryStore):
+    async def commit(self, change: Change) -> bool:
+        return await super().commit(replace(change, events=change.events[::-1]))
+
+
+class ForgetsWhoseEventItWas(MemoryStore):
+    async def events(self, *, after: int = 0, limit: int = 1000) -> Sequence[tuple[int, Event]]:
+        page = await super().events(after=after, limit=limit)
+        return [(number, replace(event, token_id=None)) for number, event in page]
+
+
+class RepeatsTheLastEvent(MemoryStore):
+    async def events(self, *, after: int = 0, limit: int = 1000) -> Sequence[tuple[int, Event]]:
+        return await super().events(after=max(0, after - 1), limit=limit)
+
+
+class NumbersEventsAnewOnEachPage(MemoryStore):
+    async def events(self, *, after: int = 0, limit: int = 1000) -> Sequence[tuple[int, Event]]:
+        return list(enumerate(islice(self._events, after, after + limit), start=1))
+
+
+# --- the sweep --------------------------------------------------------------------------------
+
+
+class SweepsAtExpiry(MemoryStore):
+    async def sweep(self, now: Instant, *, limit: int) -> int:
+        return await super().sweep(later(now, DAY_SECONDS), limit=limit)
+
+
+class SweepsAMomentTooEarly(MemoryStore):
+    async def sweep(self, now: Instant, *, limit: int) -> int:
+        return await super().sweep(Instant(now + 1), limit=limit)
+
+
+class SweepsAMomentTooLate(MemoryStore):
+    async def sweep(self, now: Instant, *, limit: int) -> int:
+        return await super().sweep(Instant(now - 1), limit=limit)
+
+
+class SweepsWithoutLimit(MemoryStore):
+    async def sweep(self, now: Instant, *, limit: int) -> int:
+        return await super().sweep(now, limit=10**6)
+
+
+class SweepsByTheFirstSend(MemoryStore):
+    async def sweep(self, now: Instant, *, limit: int) -> int:
+        for destination in tuple(self._destinations.values()):
+            if now >= later(destination.sent_at[0], DAY_SECONDS):
+                del self._destinations[destination.id]
+        return await super().sweep(now, limit=limit)
+
+
+class SweepsUsers(MemoryStore):
+    async def sweep(self, now: Instant, *, limit: int) -> int:
+        self._users.clear()
+        return await super().sweep(now, limit=limit)
+
+
+class RemembersVersionsOfWhatItSwept(MemoryStore):
+    def __init__(self) -> None:
+        super().__init__()
+        self._swept: dict[TokenId, int] = {}
+
+    async def sweep(self, now: Instant, *, limit: int) -> int:
+        before = dict(self._tokens)
+        removed = await super().sweep(now, limit=limit)
+        self._swept |= {key: token.version for key, token in before.items() if key not in self._tokens}
+        return removed
+
+    def _versions(self, change: Change) -> Iterator[tuple[int, int]]:
+        if change.token is not None and change.token.id in self._swept:
+            return iter([(change.token.version - 1, self._swept[change.token.id])])
+        return super()._versions(change)
