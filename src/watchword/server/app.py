@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import re
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from http import HTTPStatus
@@ -10,7 +11,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route
+from starlette.routing import BaseRoute, Route, Router
 
 from watchword import problems
 from watchword.asgi import ASGIApp, Receive, Scope, Send
@@ -21,6 +22,7 @@ from watchword.server.openapi import document
 
 SWEEP_EVERY_SECONDS = 30.0
 SWEEPS_AT_ONCE = 1000
+_NAMED_GROUP = re.compile(r"\(\?P<\w+>")
 _log = logging.getLogger("watchword")
 
 
@@ -57,31 +59,42 @@ def compose(routes: Sequence[BaseRoute], engine: Engine) -> Starlette:
         return Response(answer.body, answer.status, headers=dict(_text(answer.headers)))
 
     app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: failed})
-    app.router.middleware_stack = ExactPaths(routes, otherwise=app.router.middleware_stack)
+    app.router.middleware_stack = Paths(routes, app.router)
     app.router.redirect_slashes = False  # A redirected payment is repeated by some clients as a GET.
     return app
 
 
-class ExactPaths:
+class Paths:
     """
-    Finds a path without parameters by one look-up, where a router tries route after route.
+    Finds the way of a path by a look-up and one pattern, where a router tries route after route.
 
-    Only endpoints that answer every method themselves are served so.
+    A path without parameters goes straight to its endpoint. One that is no route's goes straight
+    to what the router falls back to: the application behind us, whose requests are most of all.
     """
 
-    def __init__(self, routes: Sequence[BaseRoute], *, otherwise: ASGIApp) -> None:
-        """Serve what *routes* has of that kind; leave the rest to *otherwise*."""
-        self._otherwise = otherwise
+    def __init__(self, routes: Sequence[BaseRoute], router: Router) -> None:
+        """Stand before *router*, which has *routes*."""
+        self._router = router
+        self._routed = router.middleware_stack
+        plain = [route for route in routes if isinstance(route, Route)]
         self._endpoints = {
             route.path: route.endpoint
-            for route in routes
-            if isinstance(route, Route) and isinstance(route.endpoint, Endpoint) and "{" not in route.path
+            for route in plain
+            if isinstance(route.endpoint, Endpoint) and "{" not in route.path
         }
+        known = "|".join(_NAMED_GROUP.sub("(?:", route.path_regex.pattern) for route in plain)
+        self._known = re.compile(known if len(plain) == len(routes) else "")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        endpoint = self._endpoints.get(scope.get("path", "")) if scope["type"] == "http" else None
-        await (endpoint or self._otherwise)(scope, receive, send)
+        way: ASGIApp = self._routed
+        if scope["type"] == "http":
+            path = scope["path"]
+            if path in self._endpoints:
+                way = self._endpoints[path]
+            elif not self._known.match(path):
+                way = self._router.default
+        await way(scope, receive, send)
 
 
 def api(engine: Engine, authenticator: Authenticator) -> Starlette:
