@@ -11,6 +11,7 @@ no new token, no new credential. A lock consumes the counts that led to it, and 
 """
 
 from dataclasses import dataclass, replace
+from typing import assert_never
 
 from watchword.domain.instant import NEVER, Instant, after
 from watchword.domain.limits import Limits
@@ -34,6 +35,8 @@ class Tally:
                 return self.possession
             case Factor.INHERENCE:
                 return self.inherence
+            case _:
+                assert_never(factor)
 
     def with_(self, factor: Factor, count: int) -> "Tally":
         """Return this tally with *factor* at *count*."""
@@ -44,6 +47,8 @@ class Tally:
                 return Tally(self.knowledge, count, self.inherence)
             case Factor.INHERENCE:
                 return Tally(self.knowledge, self.possession, count)
+            case _:
+                assert_never(factor)
 
 
 ZERO = Tally()
@@ -108,3 +113,5 @@ def disable_after(factor: Factor, limits: Limits) -> int:
             return limits.disable_possession_after
         case Factor.INHERENCE:
             return 0
+        case _:
+            assert_never(factor)

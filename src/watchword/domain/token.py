@@ -154,6 +154,8 @@ class OneTimeToken:
                 return now < min(lease_until, self.expires_at)
             case Spent() | Revoked():
                 return False
+            case _:
+                assert_never(self.state)
 
     def open_methods(self) -> list[tuple[Method, ...]]:
         """Return, for each challenge, the methods that would pass it now."""
