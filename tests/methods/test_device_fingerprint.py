@@ -1,0 +1,51 @@
+"""Device fingerprints: any of the user's devices passes, nobody else's does."""
+
+from dataclasses import replace
+
+import pytest
+
+from tests.factories import (
+    ADA,
+    FINGERPRINT,
+    GRACE,
+    KEYRING,
+    enrolled_fingerprint,
+    enrolled_phone,
+    make_token,
+    make_user,
+)
+from watchword.domain.credential import Credential
+from watchword.domain.user import UserId
+from watchword.methods.device_fingerprint import DeviceFingerprintMethod
+
+METHOD = DeviceFingerprintMethod(KEYRING)
+
+
+def verify(answer: str, *credentials: Credential, user_id: UserId = ADA) -> bool:
+    user = replace(make_user(id=user_id), credentials=credentials)
+    return METHOD.verify(answer, user=user, token=make_token())
+
+
+def test_each_of_the_users_devices_passes() -> None:
+    devices = (enrolled_phone(), enrolled_fingerprint(fingerprint="other"), enrolled_fingerprint())
+    assert verify(FINGERPRINT, *devices)
+    assert verify("other", *devices)
+
+
+@pytest.mark.parametrize("answer", ["", FINGERPRINT.upper(), FINGERPRINT + " ", FINGERPRINT[:-1]])
+def test_another_fingerprint_does_not_pass(answer: str) -> None:
+    assert not verify(answer, enrolled_fingerprint())
+
+
+def test_a_disabled_device_or_none_does_not_pass() -> None:
+    assert not verify(FINGERPRINT, replace(enrolled_fingerprint(), disabled=True))
+    assert not verify(FINGERPRINT)
+
+
+@pytest.mark.attack(179)
+def test_a_device_that_was_moved_to_another_user_does_not_pass() -> None:
+    assert not verify(FINGERPRINT, enrolled_fingerprint(ADA), user_id=GRACE)
+
+
+def test_the_stored_form_does_not_hold_the_fingerprint() -> None:
+    assert FINGERPRINT not in repr(enrolled_fingerprint())
