@@ -183,10 +183,16 @@ def run_sandbox(*, host: str, port: int, data: Path | None, config: Path | None)
     """
     settings = None if config is None else load(config)
     if data is not None:
-        prepare(data)
+        # Here, where a fault can still be told in one line.
+        asyncio.run(_rehearse(settings, data))
     # On stderr, so that stdout holds the one line that a script waits for.
     print(BANNER, file=sys.stderr, flush=True)
     run(partial(_application, settings, data), host=host, port=port)
+
+
+async def _rehearse(config: Config | None, data: Path) -> None:
+    async with create(config, data):
+        pass
 
 
 def _application(config: Config | None, data: Path | None) -> ASGIApp:

@@ -6,6 +6,7 @@ one before it in that directory ended, but for the outbox, which is kept in memo
 """
 
 import os
+import sqlite3
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,9 @@ from watchword.sandbox.entropy import SandboxEntropy
 from watchword.sandbox.ledger import Ledger
 from watchword.sandbox.outbox import Outbox
 from watchword.sandbox.people import People
-from watchword.store.base import Store
+from watchword.store.base import Store, StoreUnavailableError
 from watchword.store.memory import MemoryStore
-from watchword.store.sqlite import SqliteStore
+from watchword.store.sqlite import SqliteStore, UnusableFileError
 
 ACTIONS = (
     Action(
@@ -102,11 +103,9 @@ class World:
             data: A directory that is prepared.
 
         Raises:
-            UnusableDataError: The keys in *data* cannot be read.
+            UnusableDataError: What lies in *data* is not the sandbox's, or cannot be read.
         """
-        keyring = _new_keyring() if data is None else _read_keys(data / _KEYS)
-        store: Store = MemoryStore() if data is None else SqliteStore.open(data / _STORE)
-        ledger = Ledger(None if data is None else data / _LEDGER)
+        keyring, store, ledger = _in_memory() if data is None else _on_disk(data)
         clock = MovableClock(moved_ms=ledger.moved_ms())
         limits: dict[str, Any] = {} if config is None else dict(config.limits)
         entropy = SandboxEntropy()
@@ -152,14 +151,31 @@ def prepare(data: Path) -> None:
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
         keys = data / _KEYS
         if not keys.exists():
+            if (data / _STORE).exists():
+                raise UnusableDataError(f"{keys} is missing: nothing in {data} can be read without it")
             _write_keys(keys)
-        _read_keys(keys)
-        for name in (_STORE, _LEDGER):
-            # Only to see that it can be written; SQLite takes an empty file for a new one.
-            os.close(os.open(data / name, os.O_CREAT | os.O_RDWR, 0o600))
+        # Made here for its mode: SQLite takes an empty file for a new one, and its companions follow it.
+        os.close(os.open(data / _LEDGER, os.O_CREAT | os.O_RDWR, 0o600))
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise UnusableDataError(f"{error.filename or data}: {reason}") from error
+
+
+def _in_memory() -> tuple[Keyring, Store, Ledger]:
+    return Keyring({1: _new_key()}, active=1), MemoryStore(), Ledger()
+
+
+def _on_disk(data: Path) -> tuple[Keyring, Store, Ledger]:
+    keyring = _read_keys(data / _KEYS)
+    try:
+        ledger = Ledger(data / _LEDGER)
+    except sqlite3.Error as error:
+        raise UnusableDataError(f"{data / _LEDGER}: {error}") from error
+    try:
+        return keyring, SqliteStore.open(data / _STORE), ledger
+    except (UnusableFileError, StoreUnavailableError) as error:
+        ledger.close()
+        raise UnusableDataError(str(error)) from error
 
 
 def wipe(data: Path) -> None:
@@ -168,10 +184,6 @@ def wipe(data: Path) -> None:
     for name in (_LEDGER, _STORE):
         for suffix in ("", "-wal", "-shm"):
             (data / (name + suffix)).unlink(missing_ok=True)
-
-
-def _new_keyring() -> Keyring:
-    return Keyring({1: _new_key()}, active=1)
 
 
 def _new_key() -> bytes:

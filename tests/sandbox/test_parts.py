@@ -1,0 +1,68 @@
+"""The small parts: clock, chance, outbox."""
+
+import math
+
+import pytest
+
+from watchword.delivery.base import Message
+from watchword.domain.instant import Instant
+from watchword.domain.method import Method
+from watchword.domain.user import UserId
+from watchword.engine.engine import identify
+from watchword.sandbox.clock import MovableClock, iso
+from watchword.sandbox.entropy import REMEMBERED, SandboxEntropy
+from watchword.sandbox.outbox import Outbox
+
+
+class _Stopped:
+    def now(self) -> Instant:
+        return Instant(1_700_000_000_123)
+
+
+def _message(user: int, code: str = "111111") -> Message:
+    return Message(channel=Method.SMS, user_id=UserId(user), to="+6588888888", text=code, code=code)
+
+
+def test_a_moved_clock_is_ahead_by_the_sum_of_its_moves() -> None:
+    clock = MovableClock(real=_Stopped(), moved_ms=1000)
+    clock.advance(1.5)
+    assert clock.advance(0) == clock.now() == Instant(1_700_000_002_623)
+    assert clock.moved_ms == 2500
+
+
+@pytest.mark.parametrize("seconds", [-1, -1e-9, math.nan, math.inf, -math.inf, 1e300])
+def test_a_clock_refuses_what_is_no_way_forward(seconds: float) -> None:
+    clock = MovableClock(real=_Stopped())
+    with pytest.raises(ValueError, match="clock moves"):
+        clock.advance(seconds)
+    assert clock.moved_ms == 0
+
+
+def test_moments_are_written_in_utc_to_the_millisecond() -> None:
+    assert iso(Instant(1_700_000_000_007)) == "2023-11-14T22:13:20.007Z"
+
+
+def test_codes_are_all_ones_and_otts_are_not() -> None:
+    entropy = SandboxEntropy()
+    assert entropy.code(6) == "111111"
+    assert len({entropy.uuid() for _ in range(100)}) == 100
+
+
+def test_the_last_thousand_otts_are_remembered() -> None:
+    entropy = SandboxEntropy()
+    drawn = [entropy.uuid() for _ in range(REMEMBERED + 1)]
+    assert entropy.ott(identify(drawn[0])) is None
+    assert entropy.ott(identify(drawn[1])) == drawn[1]
+    assert entropy.ott(identify(drawn[-1])) == drawn[-1]
+
+
+async def test_the_outbox_keeps_the_newest_and_forgets_the_oldest() -> None:
+    outbox = Outbox(_Stopped(), kept=3)
+    for user, code in ((1, "a"), (2, "b"), (1, "c"), (1, "d")):
+        await outbox.send(_message(user, code))
+    assert [sent.message.code for sent in outbox.messages()] == ["b", "c", "d"]
+    assert [sent.message.code for sent in outbox.messages(UserId(1))] == ["c", "d"]
+    assert [sent.message.code for sent in outbox.latest(2)] == ["d", "c"]
+    for _ in range(3):
+        await outbox.send(_message(3))
+    assert outbox.messages(UserId(1)) == outbox.messages(UserId(2)) == []
