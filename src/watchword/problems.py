@@ -7,12 +7,11 @@ tokens; the audit trail has the real reason.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import msgspec
 
 from watchword import wire
-from watchword.asgi import Receive, Scope, Send
+from watchword.asgi import Document
 from watchword.delivery.base import DeliveryError
 from watchword.domain.decision import Reason, Refusal
 from watchword.domain.method import CredentialKind, Method
@@ -26,21 +25,8 @@ TROUBLES = (StoreUnavailableError, StoreContendedError, BusyError, DeliveryError
 """What is our fault or the world's, and passes: 503."""
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
-    """An answer that says no; an ASGI application that sends itself."""
-
-    status: int
-    body: bytes
-    headers: tuple[tuple[bytes, bytes], ...]
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
-        length = (b"content-length", str(len(self.body)).encode())
-        headers = [*self.headers, length]
-        await send({"type": "http.response.start", "status": self.status, "headers": headers})
-        body = b"" if scope["method"] == "HEAD" else self.body
-        await send({"type": "http.response.body", "body": body})
+class Problem(Document):
+    """An answer that says no."""
 
 
 def problem(
@@ -86,7 +72,7 @@ def unauthenticated() -> Problem:
         error="invalid_token",
         error_description="A valid access token is needed: Authorization: Bearer <token>",
     )
-    return document(401, answer, {"www-authenticate": 'Bearer error="invalid_token"'})
+    return document(401, answer, {"www-authenticate": "Bearer"})
 
 
 def user_needed() -> Problem:
