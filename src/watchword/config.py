@@ -146,7 +146,7 @@ def _read_actions(entries: Any, actions: list[Action]) -> Iterator[str]:  # noqa
         yield "actions: must be tables, [[actions]]"
         return
     seen: set[str] = set()
-    for number, entry in enumerate(cast("list[Any]", entries), start=1):
+    for number, entry in enumerate(entries, start=1):  # pyright: ignore[reportUnknownVariableType,reportUnknownArgumentType]
         name = cast("dict[str, Any]", entry).get("name") if isinstance(entry, dict) else None
         where = f"actions: {name}" if isinstance(name, str) and name else f"actions, entry {number}"
         try:

@@ -11,11 +11,10 @@ from dataclasses import dataclass
 import msgspec
 from starlette.convertors import StringConvertor, register_url_convertor
 from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import Route
 
 from watchword import problems, wire
-from watchword.asgi import OTT_PATTERN, ASGIApp, Receive, Scope, Send, bearer
+from watchword.asgi import OTT_PATTERN, Document, Headers, Receive, Scope, Send, bearer
 from watchword.domain.binding import bind
 from watchword.domain.decision import Reason, Refusal
 from watchword.domain.method import Method
@@ -28,7 +27,8 @@ from watchword.server.body import BODY_MAX, BadRequestError, read, read_json
 CALENDAR_PATTERN = r"20[0-9]{2}Q[1-4]"
 """A calendar version, ``2026Q3``: an opaque alias (protocol.md section 0.3)."""
 
-_NO_STORE = {"cache-control": "no-store"}
+_AS_JSON = ((b"content-type", b"application/json"), (b"cache-control", b"no-store"))
+_ONE_TIME_TOKEN = wire.ONE_TIME_TOKEN.encode()
 _ENCODER = msgspec.json.Encoder()
 
 
@@ -275,38 +275,49 @@ class Endpoint:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request."""
-        response = await self.answer(Request(scope, receive))
-        await response(scope, receive, send)
+        answer = await self._answer(scope, receive)
+        await answer(scope, receive, send)
 
-    async def answer(self, request: Request) -> ASGIApp:
+    async def _answer(self, scope: Scope, receive: Receive) -> Document:
         """Check in order: method, access token, its kind, profile, OTT header; then serve."""
-        operation = self._operations.get(request.method)
+        operation = self._operations.get(scope["method"])
         if operation is None:
             return method_not_allowed(self._allow)
-        authorization = request.headers.get("authorization")
-        token = None if authorization is None else bearer(authorization.encode("latin-1"))
+        authorizations, presented = _credentials(scope["headers"])
+        token = bearer(authorizations[0]) if len(authorizations) == 1 else None
         principal = None if token is None else await self._authenticator.authenticate(token)
         if principal is None:
             return problems.unauthenticated()
         if principal.user_id is None:
             return problems.user_needed()
-        profile = request.path_params.get("profileId")
+        profile = scope.get("path_params", {}).get("profileId")
         if profile is not None and not owns(principal, profile):
             return profile_not_allowed()
         ott = ""
         if operation.takes_ott:
-            presented = request.headers.getlist(wire.ONE_TIME_TOKEN)
-            if len(presented) != 1 or not OTT_PATTERN.fullmatch(presented[0].encode("latin-1")):
+            if len(presented) != 1 or not OTT_PATTERN.fullmatch(presented[0]):
                 return problems.ott_header_invalid("One-Time-Token")
-            ott = presented[0]
+            ott = presented[0].decode("ascii")
         caller = Caller(principal.user_id, signs=principal.kind is PrincipalKind.PERSONAL)
         try:
-            answer = await operation.handler(Call(request, principal, caller, ott))
+            answer = await operation.handler(Call(Request(scope, receive), principal, caller, ott))
         except BadRequestError as error:
-            answer = error.problem
+            return error.problem
         if isinstance(answer, Problem):
             return answer
-        return Response(_ENCODER.encode(answer), headers=_NO_STORE, media_type="application/json")
+        return Document(200, _ENCODER.encode(answer), _AS_JSON)
+
+
+def _credentials(headers: Headers) -> tuple[list[bytes], list[bytes]]:
+    """Pick the two headers that tell who calls and of which token."""
+    authorizations: list[bytes] = []
+    presented: list[bytes] = []
+    for name, value in headers:
+        if name == b"authorization":
+            authorizations.append(value)
+        elif name == _ONE_TIME_TOKEN:
+            presented.append(value)
+    return authorizations, presented
 
 
 def owns(principal: Principal, profile: str) -> bool:

@@ -9,9 +9,11 @@ from http import HTTPStatus
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Route, Router
+from starlette.routing import BaseRoute, Route
+from starlette.types import Lifespan
 
 from watchword import problems
 from watchword.asgi import ASGIApp, Receive, Scope, Send
@@ -37,7 +39,7 @@ def api_routes(engine: Engine, authenticator: Authenticator) -> list[BaseRoute]:
     return [*api.routes(), Route("/openapi.json", openapi, methods=["GET"])]
 
 
-def compose(routes: Sequence[BaseRoute], engine: Engine) -> Starlette:
+def compose(routes: Sequence[BaseRoute], engine: Engine) -> "Front":
     """Make an application of *routes* that answers errors in our shape and sweeps as it runs."""
 
     @asynccontextmanager
@@ -50,32 +52,22 @@ def compose(routes: Sequence[BaseRoute], engine: Engine) -> Starlette:
             await asyncio.gather(sweeper, return_exceptions=True)
             await engine.store.close()
 
-    async def failed(_request: Request, error: Exception) -> Response:
-        assert isinstance(error, HTTPException)
-        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-            answer = method_not_allowed((error.headers or {}).get("Allow", "other methods"))
-        else:
-            answer = not_found()
-        return Response(answer.body, answer.status, headers=dict(_text(answer.headers)))
-
-    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={HTTPException: failed})
-    app.router.middleware_stack = Paths(routes, app.router)
-    app.router.redirect_slashes = False  # A redirected payment is repeated by some clients as a GET.
-    return app
+    return Front(routes, lifespan=lifespan)
 
 
-class Paths:
+class Front(Starlette):
     """
-    Finds the way of a path by a look-up and one pattern, where a router tries route after route.
+    An application that finds the way of most requests without trying route after route.
 
     A path without parameters goes straight to its endpoint. One that is no route's goes straight
     to what the router falls back to: the application behind us, whose requests are most of all.
     """
 
-    def __init__(self, routes: Sequence[BaseRoute], router: Router) -> None:
-        """Stand before *router*, which has *routes*."""
-        self._router = router
-        self._routed = router.middleware_stack
+    def __init__(self, routes: Sequence[BaseRoute], *, lifespan: Lifespan[Starlette]) -> None:
+        """Serve *routes*."""
+        super().__init__(routes=routes, lifespan=lifespan)
+        self.router.redirect_slashes = False  # A redirected payment is repeated by some clients as a GET.
+        self._nothing_behind = self.router.default
         plain = [route for route in routes if isinstance(route, Route)]
         self._endpoints = {
             route.path: route.endpoint
@@ -85,19 +77,32 @@ class Paths:
         known = "|".join(_NAMED_GROUP.sub("(?:", route.path_regex.pattern) for route in plain)
         self._known = re.compile(known if len(plain) == len(routes) else "")
 
+    def build_middleware_stack(self) -> ASGIApp:
+        """Leave exceptions to ``Edge``: Starlette itself would answer 500 to a store that is away."""
+        return ExceptionMiddleware(self.router, handlers={HTTPException: _failed})
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
-        way: ASGIApp = self._routed
+        way: ASGIApp = super().__call__
         if scope["type"] == "http":
             path = scope["path"]
             if path in self._endpoints:
                 way = self._endpoints[path]
-            elif not self._known.match(path):
-                way = self._router.default
+            elif self.router.default != self._nothing_behind and not self._known.match(path):
+                way = self.router.default
         await way(scope, receive, send)
 
 
-def api(engine: Engine, authenticator: Authenticator) -> Starlette:
+async def _failed(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        answer = method_not_allowed((error.headers or {}).get("Allow", "other methods"))
+    else:
+        answer = not_found()
+    return Response(answer.body, answer.status, headers=dict(_text(answer.headers)))
+
+
+def api(engine: Engine, authenticator: Authenticator) -> "Front":
     """Make an application of the OTT API alone."""
     return compose(api_routes(engine, authenticator), engine)
 

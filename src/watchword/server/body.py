@@ -5,7 +5,7 @@ import re
 from typing import TypeVar
 
 import msgspec
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 
 from watchword import problems, strict_json, wire
 from watchword.problems import Problem
@@ -69,7 +69,13 @@ async def read(request: Request, *, limit: int) -> bytes:
     size = 0
     try:
         async with asyncio.timeout(BODY_SECONDS):
-            async for chunk in request.stream():
+            more = True
+            while more:
+                message = await request.receive()
+                if message["type"] == "http.disconnect":
+                    raise BadRequestError(problems.malformed("The body ended early."))
+                chunk: bytes = message.get("body", b"")
+                more = message.get("more_body", False)
                 size += len(chunk)
                 if size > limit:
                     raise _too_large(limit)
@@ -78,8 +84,6 @@ async def read(request: Request, *, limit: int) -> bytes:
         raise BadRequestError(
             problems.problem(408, wire.Code.REQUEST_TIMED_OUT, "The body took too long to arrive.")
         ) from error
-    except ClientDisconnect as error:
-        raise BadRequestError(problems.malformed("The body ended early.")) from error
     return b"".join(chunks)
 
 
