@@ -15,7 +15,9 @@ DEPTH_MAX = 32
 INTEGER_MAX = 2**53
 _INTEGER_DIGITS_MAX = 16
 
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
+# A string that is never closed ends with the text: no start of one may be in vain, or the search
+# would begin anew at each quotation mark and take the square of the length.
+_STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL)
 _BRACKETS = re.compile(rb"[\[\]{}]")
 
 
