@@ -145,6 +145,13 @@ async def test_whoever_has_not_enrolled_enough_gets_no_token(world: World) -> No
     assert isinstance(await world.engine.protect(nobody, STATEMENT, READ), Refusal)
 
 
+async def test_what_a_user_can_prove_is_told_by_kind() -> None:
+    world = make_world()
+    assert await world.engine.enrolled(ADA) == frozenset()
+    await world.enrol(ADA, enrolled_phone(), replace(enrolled_pin(), disabled=True))
+    assert await world.engine.enrolled(ADA) == {CredentialKind.PHONE}
+
+
 async def test_a_personal_token_is_asked_for_a_signature_that_no_answer_passes(world: World) -> None:
     signer = Caller(ADA, signs=True)
     await world.enrol(ADA, PublicKey(id="key", spki=b"der", enrolled_at=NOW))

@@ -1,0 +1,371 @@
+"""What many do at once, one does."""
+
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import Awaitable, Sequence
+from typing import TypeVar
+
+import pytest
+
+from tests.engine.stores import OverStore
+from tests.factories import (
+    ADA,
+    BATCH,
+    CODE,
+    FINGERPRINT,
+    NOW,
+    PAY,
+    PAYMENT,
+    PIN,
+    READ,
+    STATEMENT,
+    FixedClock,
+    WatchedMethods,
+    World,
+    enrolled_fingerprint,
+    enrolled_phone,
+    enrolled_pin,
+    make_world,
+)
+from watchword.domain.action import Action
+from watchword.domain.decision import Change, Reason, Refusal
+from watchword.domain.instant import Instant
+from watchword.domain.limits import Limits
+from watchword.domain.method import Method
+from watchword.domain.token import Cleared, Reserved, Revoked, Spent
+from watchword.engine import engine as module
+from watchword.engine.engine import (
+    Approved,
+    BusyError,
+    Caller,
+    Engine,
+    Snapshot,
+    StepUp,
+    Wrong,
+    identify,
+)
+from watchword.methods.base import Verifier
+
+T = TypeVar("T")
+ada = Caller(ADA)
+
+
+async def at_once(calls: Sequence[Awaitable[T]]) -> list[T]:
+    return list(await asyncio.gather(*calls))
+
+
+def kinds(answers: Sequence[object]) -> Counter[str]:
+    """Count answers by what they are: refusals by their reason."""
+    return Counter(
+        answer.reason.value if isinstance(answer, Refusal) else type(answer).__name__ for answer in answers
+    )
+
+
+def another_process(world: World, methods: WatchedMethods | None = None) -> Engine:
+    """Return an engine of its own on the same store: turns are taken within one process only."""
+    return Engine(
+        store=world.store,
+        clock=world.clock,
+        entropy=world.entropy,
+        methods=methods or world.methods,
+        delivery=world.outbox,
+        limits=world.engine.limits,
+    )
+
+
+async def ready(world: World, action: Action = PAYMENT) -> str:
+    """Return an OTT of Ada's that is cleared."""
+    issued = await world.engine.protect(ada, action, PAY)
+    assert isinstance(issued, StepUp)
+    await world.engine.verify(ada, issued.ott, Method.PIN, PIN)
+    await world.engine.verify(ada, issued.ott, Method.PARTNER_DEVICE_FINGERPRINT, FINGERPRINT)
+    return issued.ott
+
+
+@pytest.fixture
+async def world() -> World:
+    """Ada has everything; room for as many tokens as there are racers."""
+    world = make_world(limits=Limits(tokens_live=1000))
+    await world.enrol(ADA, enrolled_pin(), enrolled_phone(), enrolled_fingerprint())
+    return world
+
+
+@pytest.mark.attack(25)
+@pytest.mark.parametrize("processes", [1, 2, 8])
+async def test_of_64_who_race_one_ready_token_one_is_let_through(world: World, processes: int) -> None:
+    ott = await ready(world)
+    engines = [world.engine, *(another_process(world) for _ in range(processes - 1))]
+    answers = await at_once(
+        [engines[number % processes].protect(ada, PAYMENT, PAY, ott=ott) for number in range(64)]
+    )
+    assert kinds(answers) == {"Approved": 1, "StepUp": 63}
+    assert len({answer.ott for answer in answers if isinstance(answer, StepUp)}) == 63
+    assert (await world.event_names()).count("token.spent") == 1
+
+
+@pytest.mark.attack(25)
+async def test_of_64_who_race_one_token_that_is_spent_on_success_one_is_let_through(world: World) -> None:
+    ott = await ready(world, BATCH)
+    answers = await at_once([world.engine.protect(ada, BATCH, PAY, ott=ott) for _ in range(64)])
+    assert kinds(answers) == {"Approved": 1, "StepUp": 63}
+    assert isinstance((await world.token(ott)).state, Reserved)
+
+
+@pytest.mark.attack(43)
+async def test_of_200_wrong_codes_at_once_five_are_compared_and_the_rest_meet_the_lock(world: World) -> None:
+    issued = await world.engine.protect(ada, STATEMENT, READ)
+    assert isinstance(issued, StepUp)
+    await world.engine.trigger(ada, issued.ott, Method.SMS)
+    answers = await at_once(
+        [world.engine.verify(ada, issued.ott, Method.SMS, f"{number:06}") for number in range(200)]
+    )
+    assert kinds(answers) == {"Wrong": 5, "locked": 195}
+    assert [answer.attempts_left for answer in answers if isinstance(answer, Wrong)] == [4, 3, 2, 1, 0]
+    assert world.methods.compared == {Method.SMS: 5}
+
+
+@pytest.mark.attack(43)
+@pytest.mark.attack(44)
+async def test_wrong_answers_spread_over_tokens_methods_and_processes_share_one_count(world: World) -> None:
+    issued = [await world.engine.protect(ada, PAYMENT, PAY) for _ in range(40)]
+    engines = [world.engine, another_process(world), another_process(world), another_process(world)]
+    otts = [answer.ott for answer in issued if isinstance(answer, StepUp)]
+    for ott in otts[:10]:
+        await world.engine.trigger(ada, ott, Method.SMS)
+
+    def guess(number: int) -> Awaitable[object]:
+        engine = engines[number % 4]
+        if number % 2:
+            return engine.verify(ada, otts[number % 10], Method.SMS, "x")
+        return engine.verify(ada, otts[number], Method.PARTNER_DEVICE_FINGERPRINT, "x")
+
+    answers = await at_once([guess(number) for number in range(40)])
+    # Two processes may compare at once, but only what was counted is answered.
+    assert kinds(answers) == {"Wrong": 5, "locked": 35}
+    assert (await world.event_names()).count("challenge.failed") == 5
+
+
+@pytest.mark.attack(28)
+async def test_of_16_who_give_the_right_code_at_once_one_passes(world: World) -> None:
+    for engines in ([world.engine], [world.engine, another_process(world)]):
+        issued = await world.engine.protect(ada, PAYMENT, PAY)
+        assert isinstance(issued, StepUp)
+        await world.engine.trigger(ada, issued.ott, Method.VOICE)
+        answers = await at_once(
+            [
+                engines[number % len(engines)].verify(ada, issued.ott, Method.VOICE, CODE)
+                for number in range(16)
+            ]
+        )
+        assert kinds(answers) == {"Snapshot": 1, "not-offered": 15}
+
+
+async def test_a_right_answer_among_wrong_ones_comes_before_the_lock_or_never(
+    world: World,
+) -> None:
+    for right_at in (0, 4, 5, 100):
+        await world.enrol(ADA, enrolled_fingerprint())
+        world.clock.advance(901)
+        issued = await world.engine.protect(ada, STATEMENT, READ)
+        assert isinstance(issued, StepUp)
+        method = Method.PARTNER_DEVICE_FINGERPRINT
+        answers = await at_once(
+            [
+                world.engine.verify(ada, issued.ott, method, FINGERPRINT if number == right_at else "x")
+                for number in range(101)
+            ]
+        )
+        assert isinstance(answers[right_at], Snapshot) == (right_at < 5)
+
+
+async def test_64_calls_at_once_get_a_token_each_and_no_more_are_open_than_may_be() -> None:
+    world = make_world(limits=Limits(tokens_live=20))
+    await world.enrol(ADA, enrolled_phone())
+    second = another_process(world)
+    answers = await at_once(
+        [(world.engine, second)[number % 2].protect(ada, STATEMENT, READ) for number in range(64)]
+    )
+    assert kinds(answers) == {"StepUp": 64}
+    states = [type((await world.token(answer.ott)).state) for answer in answers if isinstance(answer, StepUp)]
+    assert states.count(Revoked) == 44
+    assert len((await world.user()).open_tokens) == 20
+
+
+async def test_triggers_at_once_send_one_code(world: World) -> None:
+    issued = await world.engine.protect(ada, STATEMENT, READ)
+    assert isinstance(issued, StepUp)
+    engines = (world.engine, another_process(world))
+    answers = await at_once(
+        [engines[number % 2].trigger(ada, issued.ott, Method.SMS) for number in range(16)]
+    )
+    assert kinds(answers) == {"str": 1, "resent-too-soon": 15}
+    assert len(world.outbox.messages) == 1
+
+
+@pytest.mark.attack(20)
+async def test_a_change_of_credentials_in_the_middle_of_a_race_leaves_nothing_to_spend(world: World) -> None:
+    ott = await ready(world)
+    second = another_process(world)
+    _, answer = await asyncio.gather(
+        second.set_credentials(ADA, (enrolled_phone(),)), world.engine.protect(ada, PAYMENT, PAY, ott=ott)
+    )
+    state = (await world.token(ott)).state
+    assert isinstance(state, Spent if isinstance(answer, Approved) else Revoked)
+    assert isinstance(await world.engine.protect(ada, PAYMENT, PAY, ott=ott), Refusal)
+
+
+# --- what happens between the look and the write ----------------------------------------------
+
+
+class Meanwhile(OverStore):
+    """Lets a test do something just before the next write."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first: Awaitable[object] | None = None
+
+    async def commit(self, change: Change) -> bool:
+        first, self.first = self.first, None
+        if first is not None:
+            await first
+        return await super().commit(change)
+
+
+async def test_a_guess_that_lost_its_version_is_compared_again_or_refused() -> None:
+    store = Meanwhile()
+    world = make_world(store=store, limits=Limits(failures=1))
+    await world.enrol(ADA, enrolled_fingerprint())
+    issued = await world.engine.protect(ada, STATEMENT, READ)
+    assert isinstance(issued, StepUp)
+    method = Method.PARTNER_DEVICE_FINGERPRINT
+    store.first = another_process(world).verify(ada, issued.ott, method, "wrong")
+    # It was right when it was compared, but the other one was counted first, and locked.
+    answer = await world.engine.verify(ada, issued.ott, method, FINGERPRINT)
+    assert answer == Refusal(Reason.LOCKED, retry_after=900)
+
+
+async def test_a_token_that_expires_while_its_answer_is_compared_is_not_cleared() -> None:
+    clock = FixedClock()
+
+    class Slowly(WatchedMethods):
+        def verifier(self, method: Method) -> Verifier | None:
+            clock.advance(900)
+            return super().verifier(method)
+
+    world = make_world(methods=Slowly(), clock=clock)
+    await world.enrol(ADA, enrolled_fingerprint())
+    issued = await world.engine.protect(ada, STATEMENT, READ)
+    assert isinstance(issued, StepUp)
+    answer = await world.engine.verify(ada, issued.ott, Method.PARTNER_DEVICE_FINGERPRINT, FINGERPRINT)
+    assert answer == Refusal(Reason.EXPIRED)
+    assert not isinstance((await world.token(issued.ott)).state, Cleared)
+
+
+async def test_an_open_token_is_not_forgotten_when_another_expires_while_they_are_counted() -> None:
+    class Ticking(FixedClock):
+        """Each look at it takes a millisecond."""
+
+        def now(self) -> Instant:
+            self.advance(0.001)
+            return super().now()
+
+    clock = FixedClock()
+    world = make_world(limits=Limits(tokens_live=3, token_seconds=10), clock=clock)
+    await world.enrol(ADA, enrolled_phone())
+    await world.engine.protect(ada, STATEMENT, READ)
+    clock.advance(1)
+    kept = [await world.engine.protect(ada, STATEMENT, READ) for _ in range(2)]
+    world.engine.clock = Ticking(Instant(NOW + 9_998))
+    await world.engine.protect(ada, STATEMENT, READ)
+    entries = {entry.id for entry in (await world.user()).open_tokens}
+    assert {identify(answer.ott) for answer in kept if isinstance(answer, StepUp)} <= entries
+
+
+# --- slow comparisons -------------------------------------------------------------------------
+
+
+async def test_slow_work_runs_off_the_event_loop_and_a_few_at_a_time(world: World) -> None:
+    running, most, lock, go = 0, 0, threading.Lock(), threading.Event()
+    started = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def work() -> str:
+        nonlocal running, most
+        with lock:
+            running += 1
+            most = max(most, running)
+            if running == 2:
+                loop.call_soon_threadsafe(started.set)
+        go.wait(10)
+        with lock:
+            running -= 1
+        return threading.current_thread().name
+
+    waiting = [asyncio.create_task(world.engine.slowly(work)) for _ in range(6)]
+    await started.wait()
+    go.set()
+    names = await asyncio.gather(*waiting)
+    assert most == 2
+    assert threading.current_thread().name not in names
+
+
+async def test_who_gets_no_turn_in_time_is_told_to_come_back_and_nothing_is_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "SLOW_WAIT_SECONDS", 0.01)
+    world = make_world(slow_at_once=1)
+    await world.enrol(ADA, enrolled_pin())
+    issued = await world.engine.protect(ada, STATEMENT, READ)
+    assert isinstance(issued, StepUp)
+    go, running = threading.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def work() -> None:
+        loop.call_soon_threadsafe(running.set)
+        go.wait(10)
+
+    held = asyncio.create_task(world.engine.slowly(work))
+    await running.wait()
+    with pytest.raises(BusyError):
+        await world.engine.verify(ada, issued.ott, Method.PIN, "0000")
+    assert world.methods.compared[Method.PIN] == 0
+    assert (await world.user()).attempts.consecutive == 0
+    go.set()
+    await held
+    assert await world.engine.verify(ada, issued.ott, Method.PIN, "0000") == Wrong(Method.PIN, 4)
+
+
+async def test_a_caller_who_goes_away_leaves_the_place_taken_until_the_work_is_done(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "SLOW_WAIT_SECONDS", 0.01)
+    world = make_world(slow_at_once=1)
+    go, running, done = threading.Event(), asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def work() -> None:
+        loop.call_soon_threadsafe(running.set)
+        go.wait(10)
+        loop.call_soon_threadsafe(done.set)
+
+    gone = asyncio.create_task(world.engine.slowly(work))
+    await running.wait()
+    gone.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await gone
+    with pytest.raises(BusyError):
+        await world.engine.slowly(lambda: None)
+    go.set()
+    await done.wait()
+    monkeypatch.setattr(module, "SLOW_WAIT_SECONDS", 10)
+    assert await world.engine.slowly(lambda: 7) == 7
+
+
+async def test_the_error_of_slow_work_is_its_callers(world: World) -> None:
+    def work() -> None:
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        await world.engine.slowly(work)
+    assert await world.engine.slowly(lambda: 7) == 7
