@@ -118,6 +118,8 @@ def _steps(transcript: str) -> list[tuple[str, str]]:
     for line in transcript.splitlines():
         if line.startswith("$ "):
             steps.append(([line[2:]], []))
+        elif line.startswith("> ") and not steps[-1][1]:
+            steps[-1][0].append(line[2:])
         elif continues:
             steps[-1][0].append(line)
         else:
