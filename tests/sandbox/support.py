@@ -48,9 +48,8 @@ class Person:
 
     async def about(self, method: str, path: str, ott: str, body: object = None) -> httpx2.Response:
         """Call the OTT API about *ott*."""
-        options = {} if body is None else {"json": body}
         return await self.call(
-            method, f"/v1/one-time-token/{path}", headers={"one-time-token": ott}, **options
+            method, f"/v1/one-time-token/{path}", headers={"one-time-token": ott}, json=body
         )
 
     async def challenges(self, ott: str) -> list[list[str]]:

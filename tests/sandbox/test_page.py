@@ -90,8 +90,8 @@ async def test_locks_and_sessions_are_shown(client: httpx2.AsyncClient, ada: Per
     for _ in range(5):
         await ada.answer("PIN", ott, "9999")
     page, _ = await _page(client)
-    assert re.search(r"locked for \d+ s", page.text)
-    assert re.search(r"in session for \d+ s", page.text)
+    assert re.search(r"locked for \d+\u00a0s", page.text)
+    assert re.search(r"in session for \d+\u00a0s", page.text)
 
 
 async def test_what_callers_send_is_shown_as_text_and_never_run(

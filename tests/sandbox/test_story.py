@@ -1,8 +1,13 @@
 """The main job from end to end, as somebody with curl does it (issue 2, «Done when» 2)."""
 
-import httpx2
+from typing import NoReturn
 
-from tests.sandbox.support import PIN_AND_SMS, SMS, Person, new_ott
+import httpx2
+import pytest
+
+from tests.sandbox.support import PIN_AND_SMS, SMS, Person, error_code, new_ott
+from watchword.sandbox.app import Sandbox
+from watchword.store.base import StoreUnavailableError
 
 
 async def test_ada_reads_her_statement_and_pays_once(  # noqa: PLR0915 - a story has its length.
@@ -119,3 +124,27 @@ async def test_who_lacks_a_second_factor_is_told_what_would_do(grace: Person) ->
 async def test_a_personal_token_is_asked_for_a_signature_at_any_risk(signer: Person) -> None:
     for refused in (await signer.get(signer.statement), await signer.pay()):
         assert await signer.challenges(new_ott(refused)) == [["SIGNATURE"]]
+
+
+async def test_nobody_is_let_through_while_the_store_cannot_answer(
+    sandbox: Sandbox, ada: Person, client: httpx2.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ott = new_ott(await ada.get(ada.statement))
+    await ada.clear(ott, SMS)
+
+    async def fail(*_: object) -> NoReturn:
+        raise StoreUnavailableError("the disk is gone")
+
+    for name in ("token", "user", "commit"):
+        monkeypatch.setattr(sandbox.store, name, fail)
+    for answer in (
+        await ada.get(ada.statement),
+        await ada.get(ada.statement, ott=ott),
+        await ada.about("GET", "status", ott),
+        await ada.about("POST", "sms/trigger", ott),
+        await client.get(f"/sandbox/tokens/{ott}"),
+        await client.post("/sandbox/users", json={"token": "mine"}),
+    ):
+        assert (answer.status_code, error_code(answer)) == (503, "service.unavailable")
+        assert int(answer.headers["retry-after"]) > 0
+    assert set((await client.get("/sandbox/executions")).json().values()) == {0}

@@ -13,6 +13,7 @@ from html import escape
 from importlib.resources import files
 from string import Template
 
+from watchword.domain.binding import Binding
 from watchword.domain.credential import Credential, DeviceFingerprint, Phone, Pin, PublicKey
 from watchword.domain.instant import Instant, seconds_until
 from watchword.domain.method import Method
@@ -144,9 +145,9 @@ def _credential(world: World, user: UserSecurity, credential: Credential) -> str
 
 def _condition(user: UserSecurity, now: Instant) -> Iterator[str]:
     if user.attempts.is_locked(now):
-        yield f"locked for {seconds_until(user.attempts.locked_until, now)} s"
+        yield f"locked for {seconds_until(user.attempts.locked_until, now)}&nbsp;s"
     if user.in_session(now):
-        yield f"in session for {seconds_until(user.session_until, now)} s"
+        yield f"in session for {seconds_until(user.session_until, now)}&nbsp;s"
 
 
 def _outbox(newest: Sequence[Sent]) -> str:
@@ -173,17 +174,22 @@ def _tokens(world: World, tokens: Sequence[OneTimeToken], now: Instant) -> str:
     limits = world.engine.limits
     rows = [
         (
-            f"<code>{escape(world.entropy.ott(token.id) or '(issued before the last start)')}</code>",
+            _ott(world.entropy.ott(token.id), token.binding),
             str(token.user_id),
             escape(token.action),
-            f"<code>{escape(token.binding.method)} {escape(token.binding.path)}</code>",
             _list(_challenges(token)),
             escape(state_of(token, limits=limits, now=now)),
-            f"{seconds_until(token.good_until(limits), now)} s",
+            f"{seconds_until(token.good_until(limits), now)}&nbsp;s",
         )
         for token in tokens
     ]
-    return _table("Tokens", ("OTT", "User", "Action", "Asked for by", "Challenges", "State", "Left"), rows)
+    return _table("Tokens", ("OTT", "User", "Action", "Challenges", "State", "Left"), rows)
+
+
+def _ott(ott: str | None, issued_for: Binding) -> str:
+    shown = '<span class="soft">no longer remembered</span>' if ott is None else f"<code>{escape(ott)}</code>"
+    request = escape(f"{issued_for.method} {issued_for.path}")
+    return f'{shown}<p class="soft">for <code>{request}</code></p>'
 
 
 def _challenges(token: OneTimeToken) -> Iterator[str]:
