@@ -71,7 +71,7 @@ from watchword.engine.ports import SystemEntropy
 entropy = SystemEntropy()
 entropy.uuid()
 child = os.fork()
-print(entropy.uuid(), flush=True)
+os.write(1, entropy.uuid().encode() + b" ")
 if child:
     os.waitpid(child, 0)
 """
