@@ -1,31 +1,22 @@
 """
-The default store: one SQLite file, made fast by committing in groups.
+The default store: one SQLite file, made fast by committing in groups (``group``).
 
-One thread writes. It takes every change that waits, compares the versions of each, and writes
-those that may happen in one transaction; only when that is on the disk are all of them
-answered. While it waits for the disk the next group gathers, so that a slow disk makes larger
-groups rather than a longer queue. Each call into SQLite costs a hand-over of the interpreter's
-lock, so a group is compared and written with a few statements of many rows.
-
-Reads have a connection of their own and are done where they are asked for: a look-up by key takes
-less time than handing it to another thread.
+A group is compared and written with a few statements of many rows, since each call into SQLite
+costs a hand-over of the interpreter's lock. Reads have a connection of their own and are done
+where they are asked for: a look-up by key takes less time than handing it to another thread.
 
 Several processes of one machine may share the file; what keeps them apart is the versions, as
 for everybody else. Several machines may not: SQLite's locks do not hold on a network file system.
 """
 
-import asyncio
 import logging
 import os
-import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from queue import Empty, SimpleQueue
-from threading import Lock, Thread
-from typing import Any, Literal, NamedTuple, Protocol, TypeVar, cast
+from threading import Lock
+from typing import Literal, NamedTuple, TypeVar, cast
 
 import apsw
 
@@ -37,18 +28,10 @@ from watchword.domain.token import OneTimeToken, TokenId
 from watchword.domain.user import UserId, UserSecurity
 from watchword.store import codec
 from watchword.store.base import StoreUnavailableError
-
-WAITING_MAX = 10_000
-"""How many changes may wait; one more is told at once that the store cannot answer."""
-
-GROUP_MAX = 512
-"""How many changes one transaction takes at the most."""
+from watchword.store.group import Database, GroupCommit, close, patience, roll_back, unavailable
 
 ROWS_MAX = 32
 """How many rows one statement writes at the most: each number is a statement of its own, kept prepared."""
-
-BUSY_SECONDS = 2.0
-"""How long a write waits for another process."""
 
 CHECKPOINT_PAGES = 8_000
 """
@@ -84,64 +67,6 @@ class UnusableFileError(Exception):
     """The file cannot be the store; the message says why, and what would help."""
 
 
-class Rows(Protocol):
-    """What a statement found."""
-
-    @property
-    def get(self) -> Any:  # noqa: ANN401  # as the query has it
-        """The one value, the one row, or all rows; None for nothing."""
-
-    def fetchall(self) -> list[Any]:
-        """Return all rows."""
-        ...
-
-
-class Database(Protocol):
-    """What is used of an SQLite connection; its own types name some that Python 3.11 has not."""
-
-    @property
-    def filename(self) -> str:
-        """The file."""
-        ...
-
-    @property
-    def in_transaction(self) -> bool:
-        """Whether a transaction is under way."""
-        ...
-
-    def execute(self, statements: str, bindings: Sequence[object] = ..., /) -> Rows:
-        """Run statements."""
-        ...
-
-    def changes(self) -> int:
-        """Return how many rows the last statement changed."""
-        ...
-
-    def set_busy_timeout(self, milliseconds: int, /) -> None:
-        """Wait that long for other processes."""
-        ...
-
-    def set_busy_handler(self, handler: Callable[[int], bool], /) -> None:
-        """Ask *handler* whether to wait longer for other processes."""
-        ...
-
-    def set_wal_hook(self, hook: Callable[[apsw.Connection, str, int], int], /) -> None:
-        """Tell *hook* of each commit, and of the length of the log after it."""
-        ...
-
-    def wal_autocheckpoint(self, pages: int, /) -> None:
-        """Copy the log into the database each time it is that long; 0 for never."""
-        ...
-
-    def wal_checkpoint(self, *, mode: int) -> tuple[int, int]:
-        """Copy the log into the database."""
-        ...
-
-    def close(self, *, force: bool = ...) -> None:
-        """Let go of the file."""
-        ...
-
-
 class _Row(NamedTuple):
     """A record as it is to be written; ``at`` is what a sweep looks for, if it looks for it."""
 
@@ -151,12 +76,12 @@ class _Row(NamedTuple):
     body: bytes
 
 
-class _Submitted:
-    """One change on its way, and whoever waits for it."""
+class _Encoded:
+    """One change, as it is to be written."""
 
-    __slots__ = ("destinations", "events", "future", "loop", "tokens", "users")
+    __slots__ = ("destinations", "events", "tokens", "users")
 
-    def __init__(self, change: Change, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, change: Change) -> None:
         tokens = change.revoked if change.token is None else (change.token, *change.revoked)
         self.tokens = [
             _Row(token.id, token.version, token.expires_at, codec.encode_token(token)) for token in tokens
@@ -176,19 +101,14 @@ class _Submitted:
             ]
         )
         self.events = [codec.encode_event(event) for event in change.events]
-        self.loop = loop
-        self.future: asyncio.Future[bool] = loop.create_future()
 
 
-class _Errand:
-    """Something else that the writer does between two groups."""
+class _Removal(NamedTuple):
+    """A part of a sweep: a statement, and what it is told."""
 
-    __slots__ = ("future", "loop", "work")
-
-    def __init__(self, work: Callable[[Database], int], loop: asyncio.AbstractEventLoop) -> None:
-        self.work = work
-        self.loop = loop
-        self.future: asyncio.Future[int] = loop.create_future()
+    statement: str
+    before: int
+    limit: int
 
 
 class SqliteStore:
@@ -201,7 +121,7 @@ class SqliteStore:
         # A connection serves one thread at a time; there may be an event loop in each.
         self._reading = Lock()
         self._closed = False
-        self._writer = _Writer(open_, checkpoint_pages=checkpoint_pages)
+        self._writer = GroupCommit[_Encoded | _Removal, int](open_, _write, checkpoint_pages=checkpoint_pages)
 
     @classmethod
     def open(
@@ -235,7 +155,7 @@ class SqliteStore:
             try:
                 migrate(connection)
             finally:
-                connection.close()
+                close(connection)
             return cls(lambda: _connect(file, synchronous, vfs), checkpoint_pages=checkpoint_pages)
         except apsw.NotADBError as error:
             raise UnusableFileError(f"{file} is not an SQLite database") from error
@@ -278,9 +198,7 @@ class SqliteStore:
 
         Cancelling does not take the change back: the outcome is unknown then.
         """
-        submitted = _Submitted(change, asyncio.get_running_loop())
-        self._writer.submit(submitted)
-        return await submitted.future
+        return bool(await self._writer.submit(_Encoded(change)))
 
     async def sweep(self, now: Instant, *, limit: int) -> int:
         """Remove what is over since a day, a little at a time."""
@@ -289,20 +207,11 @@ class SqliteStore:
         for statement in (_SWEEP_TOKENS, _SWEEP_DESTINATIONS):
             while removed < limit:
                 asked = min(SWEPT_AT_ONCE, limit - removed)
-                gone = await self._remove(statement, day_ago, asked)
+                gone = await self._writer.submit(_Removal(statement, day_ago, asked))
                 removed += gone
                 if gone < asked:
                     break
         return removed
-
-    async def _remove(self, statement: str, day_ago: Instant, limit: int) -> int:
-        def remove(connection: Database) -> int:
-            connection.execute(statement, (day_ago, limit))
-            return connection.changes()
-
-        errand = _Errand(remove, asyncio.get_running_loop())
-        self._writer.submit(errand)
-        return await errand.future
 
     async def events(self, *, after: int = 0, limit: int = 1000) -> Sequence[tuple[int, Event]]:
         """Read the audit trail."""
@@ -316,11 +225,10 @@ class SqliteStore:
     async def close(self) -> None:
         """Finish what was accepted, then let go of the file."""
         self._closed = True
-        await asyncio.to_thread(self._writer.close)
+        await self._writer.close()
         with self._reading:
             reader, self._reader = self._reader, None
-            if reader is not None:
-                reader.close()
+            close(reader)
 
     def _read(self, query: str, key: bytes | int) -> bytes | None:
         body: bytes | None = self._reads(lambda reader: reader.execute(query, (key,)).get)
@@ -337,228 +245,31 @@ class SqliteStore:
             except apsw.Error as error:
                 # The next read starts afresh: some faults stay with a connection.
                 reader, self._reader = self._reader, None
-                if reader is not None:
-                    reader.close(force=True)
-                raise StoreUnavailableError(f"the store cannot be read: {error}") from error
-
-
-class _Writer:
-    """The one thread that writes, and what waits for it."""
-
-    def __init__(self, open_: Callable[[], Database], *, checkpoint_pages: int) -> None:
-        self._open = open_
-        self._connection: Database | None = None
-        self._waiting: SimpleQueue[_Submitted | _Errand | None] = SimpleQueue()
-        # Between a look at `_closed` and a put nobody else may close.
-        self._submitting = Lock()
-        self._closed = False
-        self._checkpoint_pages = checkpoint_pages
-        self._pages = 0
-        self._copied_at = 0
-        self._thread = Thread(target=self._run, name="watchword-store", daemon=True)
-        self._thread.start()
-
-    def submit(self, item: _Submitted | _Errand) -> None:
-        """
-        Take *item*; its future is settled in time.
-
-        Raises:
-            StoreUnavailableError: It was not taken.
-        """
-        with self._submitting:
-            if self._closed:
-                raise StoreUnavailableError("the store is closed")
-            if self._waiting.qsize() >= WAITING_MAX:
-                raise StoreUnavailableError("too many changes wait to be stored")
-            self._waiting.put(item)
-
-    def close(self) -> None:
-        """Finish what was taken, and end the thread."""
-        with self._submitting:
-            if not self._closed:
-                self._closed = True
-                self._waiting.put(None)
-        self._thread.join()
-
-    # --- in the thread ------------------------------------------------------------------------
-
-    def _run(self) -> None:
-        open_ = True
-        while open_:
-            changes: list[_Submitted] = []
-            errands: list[_Errand] = []
-            item = self._next()
-            while True:
-                if item is None:
-                    open_ = False
-                elif isinstance(item, _Submitted):
-                    changes.append(item)
-                else:
-                    errands.append(item)
-                if not open_ or len(changes) >= GROUP_MAX or self._waiting.empty():
-                    break
-                item = self._waiting.get_nowait()
-            if changes:
-                self._answer_group(changes)
-            for errand in errands:
-                self._answer(errand)
-            self._checkpoint(self._checkpoint_pages)
-        self._checkpoint(1)
-        self._forget()
-
-    def _next(self) -> _Submitted | _Errand | None:
-        if self._pages > self._copied_at:
-            try:
-                return self._waiting.get(timeout=1)
-            except Empty:
-                self._checkpoint(1)
-        return self._waiting.get()
-
-    def _answer_group(self, group: list[_Submitted]) -> None:
-        outcomes: list[bool] | StoreUnavailableError
-        try:
-            outcomes = self._transaction(lambda connection: _write(connection, group))
-        except StoreUnavailableError as error:
-            if len(group) > 1 and not isinstance(error.__cause__, _FAULTS_OF_THE_FILE):
-                # One of them is at fault, which shall not harm the others.
-                for submitted in group:
-                    self._answer_group([submitted])
-                return
-            outcomes = error
-        if isinstance(outcomes, StoreUnavailableError):
-            _settle([(submitted.loop, submitted.future, outcomes) for submitted in group])
-        else:
-            _settle(
-                [
-                    (submitted.loop, submitted.future, outcome)
-                    for submitted, outcome in zip(group, outcomes, strict=True)
-                ]
-            )
-
-    def _answer(self, errand: _Errand) -> None:
-        try:
-            outcome: int | StoreUnavailableError = self._transaction(errand.work)
-        except StoreUnavailableError as error:
-            outcome = error
-        _settle([(errand.loop, errand.future, outcome)])
-
-    def _transaction(self, work: Callable[[Database], T]) -> T:
-        """
-        Do *work* in a transaction of its own.
-
-        Raises:
-            StoreUnavailableError: Something failed; it is known to be not stored only if that was
-                before the commit.
-        """
-        try:
-            if self._connection is None:
-                self._connection = self._connect()
-            connection = self._connection
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                result = work(connection)
-                connection.execute("COMMIT")
-            except BaseException:
-                _roll_back(connection)
-                raise
-        except Exception as error:  # Whatever it is, whoever waits must hear of it.
-            if isinstance(error, _FAULTS_OF_THE_FILE):
-                # The next one starts afresh: some faults stay with a connection.
-                self._forget()
-            raise StoreUnavailableError(f"the store cannot be written: {error}") from error
-        return result
-
-    def _connect(self) -> Database:
-        connection = self._open()
-        connection.set_busy_handler(_patience())
-        connection.set_wal_hook(self._committed)
-        return connection
-
-    def _committed(self, _connection: apsw.Connection, _database: str, pages: int) -> int:
-        self._pages = pages
-        if pages < self._copied_at:
-            self._copied_at = 0  # The log began anew.
-        return apsw.SQLITE_OK
-
-    def _checkpoint(self, threshold: int) -> None:
-        """
-        Copy the log into the database, once it grew by *threshold* pages.
-
-        Nobody waits for this one: it comes after the answers. If it fails the log just grows, and
-        the next one tries again.
-        """
-        if self._connection is None or self._pages - self._copied_at < threshold:
-            return
-        self._copied_at = self._pages
-        try:
-            self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
-        except apsw.Error as error:
-            _log.warning("the write-ahead log could not be copied into the database: %s", error)
-
-    def _forget(self) -> None:
-        connection, self._connection = self._connection, None
-        self._pages = self._copied_at = 0
-        if connection is not None:
-            connection.close(force=True)
-
-
-_FAULTS_OF_THE_FILE = (
-    apsw.BusyError,
-    apsw.CantOpenError,
-    apsw.CorruptError,
-    apsw.FullError,
-    apsw.IOError,
-    apsw.NoMemError,
-    apsw.NotADBError,
-    apsw.PermissionsError,
-    apsw.ProtocolError,
-    apsw.ReadOnlyError,
-)
-"""What no other group of changes would fare better with."""
-
-
-def _settle(
-    outcomes: Sequence[tuple[asyncio.AbstractEventLoop, "asyncio.Future[T]", T | StoreUnavailableError]],
-) -> None:
-    """Answer all who wait, with one call into each event loop."""
-    by_loop: dict[asyncio.AbstractEventLoop, list[tuple[asyncio.Future[T], T | StoreUnavailableError]]] = {}
-    for loop, future, outcome in outcomes:
-        by_loop.setdefault(loop, []).append((future, outcome))
-    for loop, answers in by_loop.items():
-        try:
-            loop.call_soon_threadsafe(_answer_all, answers)
-        except RuntimeError:
-            # The loop is closed: nobody waits any more.
-            _log.debug("an event loop ended before it was answered")
-
-
-def _answer_all(answers: Sequence[tuple["asyncio.Future[T]", T | StoreUnavailableError]]) -> None:
-    for future, outcome in answers:
-        if future.done():
-            continue  # Whoever waited was cancelled.
-        if isinstance(outcome, StoreUnavailableError):
-            # Each gets an exception of its own: one that is raised grows a traceback.
-            future.set_exception(_like(outcome))
-        else:
-            future.set_result(outcome)
-
-
-def _like(error: StoreUnavailableError) -> StoreUnavailableError:
-    copy = StoreUnavailableError(*error.args)
-    copy.__cause__ = error.__cause__
-    return copy
+                close(reader)
+                raise unavailable("read", error) from error
 
 
 # --- a group ----------------------------------------------------------------------------------
 
 
-def _write(connection: Database, group: Sequence[_Submitted]) -> list[bool]:
+def _write(connection: Database, group: Sequence[_Encoded | _Removal]) -> list[int]:
     """
-    Write what may happen of *group*, and say which did.
+    Write what may happen of *group*, and say which did; of a removal, how many records went.
 
     A change is compared with what those before it left. Of a record that several of them write
     only the last form reaches the file: nobody can see those between.
     """
+    changes = [each for each in group if isinstance(each, _Encoded)]
+    written = iter(_write_changes(connection, changes) if changes else ())
+    return [next(written) if isinstance(each, _Encoded) else _remove(connection, each) for each in group]
+
+
+def _remove(connection: Database, removal: _Removal) -> int:
+    connection.execute(removal.statement, (removal.before, removal.limit))
+    return connection.changes()
+
+
+def _write_changes(connection: Database, group: Sequence[_Encoded]) -> list[bool]:
     tokens = _Table(connection, "token", {row.key for each in group for row in each.tokens})
     users = _Table(connection, "user", {row.key for each in group for row in each.users})
     destinations = _Table(connection, "destination", {row.key for each in group for row in each.destinations})
@@ -672,33 +383,6 @@ def _connect(file: Path, synchronous: Synchronous, vfs: str | None) -> Database:
     return connection
 
 
-def _patience() -> Callable[[int], bool]:
-    """
-    Return what SQLite asks whether to wait longer for another process.
-
-    Its own answer waits longer and longer between tries, so that a busy neighbour always wins.
-    """
-    started = 0.0
-
-    def wait(tries: int) -> bool:
-        nonlocal started
-        if not tries:
-            started = time.monotonic()
-        elif time.monotonic() - started > BUSY_SECONDS:
-            return False
-        time.sleep(0.0005)
-        return True
-
-    return wait
-
-
-def _roll_back(connection: Database) -> None:
-    # SQLite has done so by itself after some faults.
-    if connection.in_transaction:
-        with suppress(apsw.Error):
-            connection.execute("ROLLBACK")
-
-
 def migrations() -> list[str]:
     """Return the steps of the schema, in order."""
     folder = resources.files("watchword.store").joinpath("migrations")
@@ -717,7 +401,7 @@ def migrate(connection: Database, steps: Sequence[str] | None = None) -> int:
         UnusableFileError: It is no database of ours, or of a newer version.
     """
     steps = migrations() if steps is None else steps
-    connection.set_busy_handler(_patience())
+    connection.set_busy_handler(patience())
     _use_write_ahead_log(connection)
     if _schema(connection, len(steps)) == len(steps):
         return 0
@@ -730,14 +414,14 @@ def migrate(connection: Database, steps: Sequence[str] | None = None) -> int:
         connection.execute(f"PRAGMA user_version = {len(steps)}")
         connection.execute("COMMIT")
     except BaseException:
-        _roll_back(connection)
+        roll_back(connection)
         raise
     return len(steps) - done
 
 
 def _use_write_ahead_log(connection: Database) -> None:
     """Switch to WAL; SQLite does not wait by itself where two do this at once."""
-    wait, tries = _patience(), 0
+    wait, tries = patience(), 0
     while True:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
