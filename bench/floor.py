@@ -20,7 +20,8 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from bench.exchange import STATEMENT
-from bench.group_commit import SCHEMA, GroupCommit, Row, connect
+from bench.group_commit import SCHEMA, Row, connect, group_commit
+from watchword.store.group import GroupCommit
 
 BODY = bytes(600)
 """As large as a stored token."""
@@ -59,8 +60,8 @@ def _key(ott: str) -> bytes:
 
 
 async def _write(request: Request, ott: str, version: int) -> None:
-    commit: GroupCommit = request.state.commit
-    await commit.write(Row(_key(ott), version, BODY))
+    commit: GroupCommit[Row, None] = request.state.commit
+    await commit.submit(Row(_key(ott), version, BODY))
 
 
 async def statement(request: Request) -> Response:
@@ -109,8 +110,8 @@ async def verify(request: Request) -> Response:
 
 
 @asynccontextmanager
-async def _lifespan(_: Starlette) -> AsyncIterator[dict[str, GroupCommit]]:
-    commit = GroupCommit(Path(os.environ["WATCHWORD_BENCH_DATABASE"]))
+async def _lifespan(_: Starlette) -> AsyncIterator[dict[str, GroupCommit[Row, None]]]:
+    commit = group_commit(Path(os.environ["WATCHWORD_BENCH_DATABASE"]))
     yield {"commit": commit}
     await commit.close()
 
