@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from watchword.delivery.base import Delivery, DeliveryError, Message
 from watchword.domain import token as tokens
@@ -88,6 +88,17 @@ class Snapshot:
 
     token: OneTimeToken
     seconds_left: int
+
+
+class Authorised(NamedTuple):
+    """A token to clear for the session's sake, and its OTT."""
+
+    ott: str
+    snapshot: Snapshot
+
+    def __repr__(self) -> str:
+        """Hide the OTT."""
+        return f"Authorised({self.snapshot})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,13 +242,13 @@ class Engine:
 
     # --- clearing a token ---------------------------------------------------------------------
 
-    async def authorise(self, caller: Caller, binding: Binding) -> tuple[str, Snapshot] | Refusal:
+    async def authorise(self, caller: Caller, binding: Binding) -> Authorised | Refusal:
         """Issue a token whose only use is to open the low-risk session; returns its OTT with it."""
         async with self._turns.of(caller.user_id):
             issued = await self._issue(caller, AUTHORISE_SESSION, binding)
         if isinstance(issued, Refusal):
             return issued
-        return issued.ott, self._snapshot(issued.token)
+        return Authorised(issued.ott, self._snapshot(issued.token))
 
     async def status(self, caller: Caller, ott: str) -> Snapshot | Refusal:
         """Show a token to its owner."""
