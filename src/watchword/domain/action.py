@@ -21,6 +21,10 @@ _HTTP_METHOD = re.compile(r"[A-Z]+")
 _END_OF_PATH = re.compile(r"[?#\0]")
 
 
+# What reads the same to every router: nothing to decode, no dots to resolve, no slash too many.
+_PLAIN = re.compile(r"(?:/[a-z0-9_~-][a-z0-9._~-]*)+")
+
+
 class Risk(StrEnum):
     """How much is at stake: one challenge, or two of different factors every time."""
 
@@ -138,7 +142,7 @@ class Actions:
         """
         routes = [(route, action) for route, action in self._routes if route.covers(method.upper())]
         matched = next((action for route, action in routes if route.pattern.fullmatch(path)), None)
-        plain = _plain(path)
+        plain = path if _PLAIN.fullmatch(path) else _plain(path)
         resembled = next((action for route, action in routes if route.lookalike.fullmatch(plain)), None)
         if resembled is not None and resembled is not matched:
             raise AmbiguousPathError(path)
