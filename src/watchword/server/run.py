@@ -1,6 +1,7 @@
 """Running an application on Granian: one worker, one port, a line when it answers."""
 
 import ctypes
+import gc
 import http.client
 import os
 import signal
@@ -61,7 +62,13 @@ def _load(make: Callable[[], ASGIApp], parent: int) -> ASGIApp:
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
             os._exit(1)
-    return make()
+    app = make()
+    # What was made so far stays for good, and requests leave few cycles behind: the collector need
+    # not look at the one, nor often for the other (10 % of the CPU of a step-up, measured).
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
+    return app
 
 
 def _free(host: str, port: int) -> int:
