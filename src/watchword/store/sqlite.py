@@ -9,7 +9,6 @@ Several processes of one machine may share the file; what keeps them apart is th
 for everybody else. Several machines may not: SQLite's locks do not hold on a network file system.
 """
 
-import logging
 import os
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -58,7 +57,6 @@ DELETE FROM destination
  WHERE id IN (SELECT id FROM destination WHERE last_at <= ? ORDER BY last_at LIMIT ?)
 """
 
-_log = logging.getLogger(__name__)
 T = TypeVar("T")
 Synchronous = Literal["FULL", "EXTRA", "NORMAL", "OFF"]
 
@@ -402,8 +400,9 @@ def migrate(connection: Database, steps: Sequence[str] | None = None) -> int:
     """
     steps = migrations() if steps is None else steps
     connection.set_busy_handler(patience())
+    found = _schema(connection, len(steps))  # Before anything is changed: it may be another program's.
     _use_write_ahead_log(connection)
-    if _schema(connection, len(steps)) == len(steps):
+    if found == len(steps):
         return 0
     connection.execute("BEGIN EXCLUSIVE")
     try:
