@@ -3,12 +3,15 @@
 import csv
 import io
 import json
+from typing import NoReturn
 
 import httpx2
 import pytest
 
 from tests.sandbox.support import ORIGIN, SMS, Person, error_code, new_ott
+from watchword.sandbox.app import Sandbox
 from watchword.sandbox.bank import OUTAGE
+from watchword.sandbox.ledger import Ledger
 
 OPEN = (
     "/v1/profiles",
@@ -229,3 +232,20 @@ async def test_a_payment_can_be_made_to_fail(ada: Person) -> None:
     await ada.clear(ott, [("PIN", "1234"), ("SMS", "111111")])
     answer = await ada.call("POST", path, ott=ott)
     assert (answer.status_code, error_code(answer)) == (503, "service.unavailable")
+
+
+async def test_a_handler_that_breaks_is_an_error_document_too(
+    sandbox: Sandbox, ada: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ott = new_ott(await ada.get(ada.statement))
+    await ada.clear(ott, SMS)
+
+    def break_down(*_: object) -> NoReturn:
+        raise RuntimeError("demo-ada 1234")
+
+    monkeypatch.setattr(Ledger, "count", break_down)
+    transport = httpx2.ASGITransport(app=sandbox.app, raise_app_exceptions=False)
+    async with httpx2.AsyncClient(transport=transport, base_url=ORIGIN) as client:
+        answer = await Person(client, "demo-ada", 435036).get(ada.statement, ott=ott)
+    assert (answer.status_code, error_code(answer)) == (500, "internal.error")
+    assert "1234" not in answer.text

@@ -1,6 +1,8 @@
 """``--config`` and ``--data``: other policies, and what outlives a restart."""
 
+import asyncio
 import sqlite3
+from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +161,60 @@ async def test_reset_empties_a_data_directory_but_for_its_keys(tmp_path: Path) -
         assert (await Person(client, "mine", 1).get("/v1/me")).status_code == 401
         await ada.clear(new_ott(await ada.get(ada.statement)), SMS)
         assert (tmp_path / "keys.json").read_bytes() == keys
+
+
+@pytest.mark.parametrize("kept", [True, False])
+async def test_requests_around_a_reset_are_answered_by_one_world_or_the_other(
+    tmp_path: Path, *, kept: bool
+) -> None:
+    policy = parse("[session]\nseconds = 0")
+    async with create(policy, tmp_path if kept else None) as sandbox, client_of(sandbox) as client:
+        ada = _ada(client)
+
+        async def read() -> int:
+            ott = new_ott(await ada.get(ada.statement))
+            verified = await ada.answer("PIN", ott, "1234")
+            answer = await ada.get(ada.statement, ott=ott)
+            assert verified.status_code in {200, 404}
+            assert answer.status_code in {200, 403}
+            return answer.status_code
+
+        async def reset() -> int:
+            return (await client.post("/sandbox/reset")).status_code
+
+        for _ in range(3):
+            done = await asyncio.gather(*(read() if number % 5 else reset() for number in range(20)))
+            assert done[::5] == [200] * 4
+        counts = (await client.get("/sandbox/executions")).json()
+        assert counts["BALANCE__GET_STATEMENT"] <= 16
+
+
+async def test_a_reset_waits_for_what_is_under_way(sandbox: Sandbox, ada: Person) -> None:
+    arrived, go_on = asyncio.Event(), asyncio.Event()
+
+    async def slow_body() -> AsyncGenerator[bytes]:
+        arrived.set()
+        await go_on.wait()
+        yield b"{}"
+
+    async with asyncio.TaskGroup() as tasks:
+        payment = tasks.create_task(
+            ada.call("POST", ada.payment, content=slow_body(), headers={"content-length": "2"})
+        )
+        await arrived.wait()
+        old = sandbox.world
+        resetting = tasks.create_task(ada.client.post("/sandbox/reset"))
+        later = tasks.create_task(ada.get(ada.statement))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert not resetting.done()
+        assert not later.done()
+        assert sandbox.world is old
+        go_on.set()
+    assert sandbox.world is not old
+    assert resetting.result().status_code == 200
+    new_ott(payment.result())
+    new_ott(later.result())
 
 
 async def test_nothing_secret_is_kept_in_clear_text_and_nobody_else_may_read_it(tmp_path: Path) -> None:

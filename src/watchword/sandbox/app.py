@@ -1,14 +1,14 @@
 """
 The sandbox: OTT server, demo bank and control API in one application, on one origin.
 
-A reset throws the world away and composes the next one; requests that are under way finish in
-the old one.
+A reset throws the world away and composes the next one. It lets requests that are under way
+finish in the old one first; those that come meanwhile wait for the new one.
 """
 
 import asyncio
 import sys
 from collections.abc import Awaitable, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from functools import partial, wraps
 from pathlib import Path
 from typing import Self
@@ -43,6 +43,10 @@ it may do anything. Open /sandbox in a browser to see what would be sent, and wh
 """
 
 
+DRAIN_SECONDS = 5.0
+"""How long a reset waits for requests that are under way; a slow upload must not hold it up for ever."""
+
+
 class Sandbox:
     """
     The sandbox as an ASGI application with a life: it opens its world at start, and closes it.
@@ -64,6 +68,8 @@ class Sandbox:
         self._front: Starlette | None = None
         self._opened = AsyncExitStack()
         self._resetting = asyncio.Lock()
+        self._under_way = 0
+        self._idle = asyncio.Event()
         self.app: ASGIApp = Edge(self._serve, trace_id=SystemEntropy().trace_id, headers=HEADERS)
 
     @property
@@ -92,7 +98,7 @@ class Sandbox:
         if self._data is not None:
             prepare(self._data)
         world = await World.open(self._config, self._data)
-        front = _compose(world, reset=self.reset)
+        front = _compose(world, reset=self._reset_by_request)
         self._opened.callback(world.ledger.close)
         await self._opened.enter_async_context(front.router.lifespan_context(front))
         self._world, self._front = world, front
@@ -104,6 +110,7 @@ class Sandbox:
     async def reset(self) -> World:
         """Go back to the start: forget everything, and open a new world."""
         async with self._resetting:
+            await self._drain()
             await self.stop()
             if self._data is not None:
                 wipe(self._data)
@@ -123,12 +130,39 @@ class Sandbox:
         if scope["type"] == "lifespan":
             await self._live(receive, send)
             return
-        if self._resetting.locked():
+        while self._resetting.locked():
             # Between two worlds; the new one answers.
             async with self._resetting:
                 pass
         assert self._front is not None, "the sandbox is not started"
-        await self._front(scope, receive, send)
+        self._enter()
+        try:
+            await self._front(scope, receive, send)
+        finally:
+            self._leave()
+
+    def _enter(self) -> None:
+        self._under_way += 1
+
+    def _leave(self) -> None:
+        self._under_way -= 1
+        if not self._under_way:
+            self._idle.set()
+
+    async def _drain(self) -> None:
+        """Wait until nothing is under way, or long enough."""
+        self._idle.clear()
+        if self._under_way:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._idle.wait(), DRAIN_SECONDS)
+
+    async def _reset_by_request(self) -> World:
+        """Reset, without waiting for the request that asks for it, or for others that do."""
+        self._leave()
+        try:
+            return await self.reset()
+        finally:
+            self._enter()
 
     async def _live(self, receive: Receive, send: Send) -> None:
         """Speak ASGI's lifespan: start, wait for the end, stop."""

@@ -75,7 +75,11 @@ def bank(
             Route(f"{batches}/payments", counted(pay_batch), methods=["POST"]),
         ],
         middleware=[Middleware(Customers, authenticator=authenticator), guard],
-        exception_handlers={HTTPException: _nothing_there, NotServedError: _not_served},
+        exception_handlers={
+            HTTPException: _nothing_there,
+            NotServedError: _not_served,
+            Exception: _failed,
+        },
     )
     app.router.redirect_slashes = False  # A redirected payment is repeated by some clients as a GET.
     return app
@@ -156,6 +160,10 @@ async def _nothing_there(_request: Request, error: Exception) -> Response:
     if allow is None:
         return refuse(not_found())
     return refuse(method_not_allowed(", ".join(sorted(allow.split(", ")))))
+
+
+async def _failed(_request: Request, _error: Exception) -> Response:
+    return refuse(problems.problem(500, wire.Code.INTERNAL_ERROR, "Something went wrong at the bank."))
 
 
 # --- open to every customer -------------------------------------------------------------------
