@@ -96,7 +96,11 @@ class Bank:
                 raise self.error
             by = approval(request.scope)
             # What an application says of approvals is not believed.
-            headers = {"x-2fa-approval-result": "FORGED", "X-2FA-Approval": "forged", "cache-control": "public"}
+            headers = {
+                "x-2fa-approval-result": "FORGED",
+                "X-2FA-Approval": "forged",
+                "cache-control": "public",
+            }
             status = self.status if request.method == "POST" else 200
             return JSONResponse(
                 {"ran": name, "ott": None if by is None else by.ott},
@@ -160,7 +164,9 @@ class Product:
     tokens: StaticTokens
     client: httpx2.AsyncClient
 
-    async def call(self, method: str, path: str, *, token: str | None = "ada", **more: Any) -> httpx2.Response:
+    async def call(
+        self, method: str, path: str, *, token: str | None = "ada", **more: Any
+    ) -> httpx2.Response:
         """Make a call as *token*."""
         headers = {} if token is None else {"authorization": f"Bearer {token}"}
         headers.update(more.pop("headers", {}))
@@ -240,7 +246,9 @@ async def make_product(
     tokens = StaticTokens(
         {
             "ada": Principal(kind=PrincipalKind.USER, user_id=ADA, profile_ids=frozenset({PROFILE})),
-            "grace": Principal(kind=PrincipalKind.USER, user_id=GRACE, profile_ids=frozenset({GRACE_PROFILE})),
+            "grace": Principal(
+                kind=PrincipalKind.USER, user_id=GRACE, profile_ids=frozenset({GRACE_PROFILE})
+            ),
             "application": Principal(kind=PrincipalKind.APPLICATION),
         }
     )

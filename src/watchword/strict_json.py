@@ -19,6 +19,8 @@ _INTEGER_DIGITS_MAX = 16
 # would begin anew at each quotation mark and take the square of the length.
 _STRING = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL)
 _BRACKETS = re.compile(rb"[\[\]{}]")
+# White space, and the marks and zeros of other encodings that parsers find out by themselves.
+_BEFORE_JSON = b" \t\r\n\0\xef\xbb\xbf\xfe\xff"
 
 
 class MalformedJsonError(ValueError):
@@ -44,6 +46,27 @@ def loads(text: bytes) -> Any:  # noqa: ANN401 - what JSON holds is known once i
     except json.JSONDecodeError as error:
         raise MalformedJsonError(f"not JSON: {error.msg} at character {error.pos}") from error
     return value
+
+
+def is_ambiguous(text: bytes) -> bool:
+    """
+    Tell whether *text*, which is not called JSON, is taken for JSON by some and is malformed here.
+
+    Frameworks parse what they are told to parse, whatever its media type says.
+    """
+    if text.lstrip(_BEFORE_JSON)[:1] not in {b"{", b"["}:
+        return False
+    try:
+        loads(text)
+    except MalformedJsonError:
+        try:
+            json.loads(text)
+        except (json.JSONDecodeError, UnicodeDecodeError):
+            return False
+        except (RecursionError, ValueError):
+            return True  # Too deep or too many digits for this parser; another one may take it.
+        return True
+    return False
 
 
 def _depth(text: bytes) -> int:

@@ -17,7 +17,16 @@ from tests.app import (
     Product,
     make_product,
 )
-from tests.factories import ADA, CODE, FINGERPRINT, GRACE, PIN, UNKNOWN_OTT, enrolled_fingerprint, enrolled_phone
+from tests.factories import (
+    ADA,
+    CODE,
+    FINGERPRINT,
+    GRACE,
+    PIN,
+    UNKNOWN_OTT,
+    enrolled_fingerprint,
+    enrolled_phone,
+)
 from watchword.domain.limits import Limits
 from watchword.domain.method import Method
 
@@ -33,7 +42,11 @@ OPERATIONS: tuple[tuple[str, str, dict[str, str] | None], ...] = (
     ("GET", "/v1/identity/one-time-token/status", None),
     ("GET", "/2026Q3/one-time-token/status", None),
     *(
-        ("POST", f"/{version}/one-time-token/{channel}/{verb}", {"otpCode": "999999"} if verb == "verify" else None)
+        (
+            "POST",
+            f"/{version}/one-time-token/{channel}/{verb}",
+            {"otpCode": "999999"} if verb == "verify" else None,
+        )
         for version in ("v1", "2026Q3", "2027Q1")
         for channel in ("sms", "whatsapp", "voice")
         for verb in ("trigger", "verify")
@@ -104,7 +117,8 @@ async def test_an_application_makes_no_user_s_call(
 
 
 @pytest.mark.parametrize(
-    "profile", [str(GRACE_PROFILE), str(OTHER_PROFILE), f"0{PROFILE}", "x", "-1", str(2**70), f"{PROFILE}.0", "%20"]
+    "profile",
+    [str(GRACE_PROFILE), str(OTHER_PROFILE), f"0{PROFILE}", "x", "-1", str(2**70), f"{PROFILE}.0", "%20"],
 )
 @pytest.mark.parametrize(
     ("stem", "operation"),
@@ -174,7 +188,9 @@ async def test_two_ott_headers_are_400_even_if_they_agree(product: Product, path
 
 
 @pytest.mark.attack(22)
-@pytest.mark.parametrize("path", ["/v1/one-time-token/status?One-Time-Token={}", "/v1/one-time-token/status?ott={}"])
+@pytest.mark.parametrize(
+    "path", ["/v1/one-time-token/status?One-Time-Token={}", "/v1/one-time-token/status?ott={}"]
+)
 async def test_an_ott_in_the_query_is_no_ott(product: Product, path: str) -> None:
     answer = await product.call("GET", path.format(await product.ott()))
     assert (answer.status_code, error(answer)["code"]) == (400, "ott.header.invalid")
@@ -258,7 +274,10 @@ async def test_no_alternative_of_a_passed_challenge_is_offered(
 async def test_a_method_that_the_token_does_not_offer_is_400(product: Product) -> None:
     issued = await product.call("POST", "/v1/mfa-session/authorise", token="grace")
     ott = issued.json()["oneTimeTokenProperties"]["oneTimeToken"]
-    for path, body in (("pin/verify", WRONG), ("partner-device-fingerprint/verify", {"deviceFingerprint": "x"})):
+    for path, body in (
+        ("pin/verify", WRONG),
+        ("partner-device-fingerprint/verify", {"deviceFingerprint": "x"}),
+    ):
         answer = await product.on(ott, path, body, token="grace")
         assert (answer.status_code, error(answer)["code"]) == (400, "challenge.not.offered")
 
@@ -340,7 +359,9 @@ async def test_the_token_stays_usable_after_a_wrong_secret(product: Product) -> 
 
 
 @pytest.mark.attack(32)
-@pytest.mark.parametrize("code", [" 111111", "111 111", "１１１１１１", "١١١١١١", "+111111", "111111\u200b", "111111\n", ""])
+@pytest.mark.parametrize(
+    "code", [" 111111", "111 111", "１１１１１１", "١١١١١١", "+111111", "111111\u200b", "111111\n", ""]
+)
 async def test_a_code_in_other_clothes_is_wrong(product: Product, code: str) -> None:
     ott = await product.ott()
     await product.on(ott, "sms/trigger")
@@ -638,7 +659,9 @@ async def test_a_mistake_of_ours_tells_nothing_but_a_trace_id(
 async def answers_of_every_kind(product: Product, headers: dict[str, str]) -> list[Any]:
     ott = await product.ott()
     return [
-        await product.call(method, path, headers={"one-time-token": chosen, **headers}, token=token, json=body)
+        await product.call(
+            method, path, headers={"one-time-token": chosen, **headers}, token=token, json=body
+        )
         for method, path, body in (
             *OPERATIONS,
             *SESSIONS,
@@ -679,7 +702,11 @@ async def test_no_answer_about_a_token_is_ever_stored(product: Product) -> None:
 @pytest.mark.attack(80)
 async def test_a_number_is_masked_wherever_it_could_show(product: Product) -> None:
     ott = await product.ott()
-    shown = [await product.on(ott, "status"), await product.on(ott, "sms/trigger"), await product.on(ott, "sms/trigger")]
+    shown = [
+        await product.on(ott, "status"),
+        await product.on(ott, "sms/trigger"),
+        await product.on(ott, "sms/trigger"),
+    ]
     for answer in shown:
         assert "6588" not in answer.text + str(answer.headers)
 

@@ -115,7 +115,12 @@ async def test_a_secret_beyond_ascii_is_wrong_or_malformed_and_never_an_error(
 
 
 async def test_a_secret_is_never_repeated_in_an_error(product: Product) -> None:
-    for body in (b'{"pin":["s3cr3t"]}', b'{"pin":"s3cr3t"', b'{"pin":"s3cr3t","pin":"s3cr3t"}', b'{"pin":"s3cr3t"}'):
+    for body in (
+        b'{"pin":["s3cr3t"]}',
+        b'{"pin":"s3cr3t"',
+        b'{"pin":"s3cr3t","pin":"s3cr3t"}',
+        b'{"pin":"s3cr3t"}',
+    ):
         answer = await send(product, PIN_VERIFY, body)
         assert answer.status == 400
         assert b"s3cr3t" not in answer.body
@@ -253,7 +258,9 @@ async def test_json_is_taken_however_it_is_called(product: Product, headers: dic
 
 async def test_a_trigger_reads_no_meaning_into_its_body(product: Product) -> None:
     for body in (b"[" * 1000, b"\xff", b'{"otpCode":1}'):
-        assert (await send(product, "/v1/one-time-token/sms/trigger", body, {"content-type": "x"})).status == 200
+        assert (
+            await send(product, "/v1/one-time-token/sms/trigger", body, {"content-type": "x"})
+        ).status == 200
 
 
 async def test_ten_thousand_headers_change_nothing(product: Product) -> None:

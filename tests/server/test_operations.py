@@ -201,7 +201,9 @@ async def test_authorise_issues_a_token_that_opens_the_low_risk_session(product:
 
 
 async def test_the_session_never_lets_a_high_risk_call_through(product: Product) -> None:
-    await product.pass_pin((await product.call("POST", SESSIONS[0])).json()["oneTimeTokenProperties"]["oneTimeToken"])
+    await product.pass_pin(
+        (await product.call("POST", SESSIONS[0])).json()["oneTimeTokenProperties"]["oneTimeToken"]
+    )
     assert (await product.pay()).status_code == 403
     assert not product.bank.executions["payment"]
 
@@ -218,7 +220,9 @@ async def test_a_session_token_lets_no_request_through_by_itself(product: Produc
 # --- what no path reaches ---------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("version", ["2026Q0", "2026Q5", "1999Q1", "2026q3", "26Q3", "2026Q33", "v3", "２026Q3"])
+@pytest.mark.parametrize(
+    "version", ["2026Q0", "2026Q5", "1999Q1", "2026q3", "26Q3", "2026Q33", "v3", "２026Q3"]
+)
 async def test_an_unknown_calendar_version_is_not_found(product: Product, version: str) -> None:
     ott = await product.ott()
     answer = await product.on(ott, f"/{version}/one-time-token/status")
@@ -227,7 +231,14 @@ async def test_an_unknown_calendar_version_is_not_found(product: Product, versio
 
 
 @pytest.mark.parametrize(
-    "path", ["/v2/one-time-token/status", "/v1/profiles/1/pin/verify", "/2026Q3/one-time-token/pin/verify", "/v3", "/"]
+    "path",
+    [
+        "/v2/one-time-token/status",
+        "/v1/profiles/1/pin/verify",
+        "/2026Q3/one-time-token/pin/verify",
+        "/v3",
+        "/",
+    ],
 )
 async def test_an_operation_exists_in_its_own_generations_only(product: Product, path: str) -> None:
     answer = await product.call("POST", path)

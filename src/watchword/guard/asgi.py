@@ -12,10 +12,12 @@ hear that, and not be asked for a code first.
 import asyncio
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
-from hashlib import sha256
+from hashlib import blake2b, sha256
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 
@@ -32,10 +34,9 @@ from watchword.asgi import (
 )
 from watchword.domain.action import Action, Actions, AmbiguousPathError, Bind
 from watchword.domain.binding import NO_BODY, Binding, bind
-from watchword.domain.decision import Refusal
 from watchword.domain.instant import Instant
 from watchword.domain.token import TokenId
-from watchword.engine.engine import Caller, Engine, StepUp
+from watchword.engine.engine import Approved, Caller, Engine, StepUp
 from watchword.engine.principal import Authenticator, Principal, PrincipalKind
 from watchword.problems import Problem
 
@@ -46,8 +47,18 @@ _APPROVAL = wire.APPROVAL.encode()
 _APPROVAL_RESULT = wire.APPROVAL_RESULT.encode()
 _OURS = frozenset({_APPROVAL, _APPROVAL_RESULT, b"cache-control"})
 _OVERRIDES = frozenset({b"x-http-method-override", b"x-http-method", b"x-method-override"})
-_JSON = re.compile(rb"application/(?:[\w.+-]+\+)?json\s*(?:;|$)", re.IGNORECASE)
+_JSON = re.compile(
+    rb"(?:application|text)/(?!jose\+)(?:[\w.+-]+\+)?json\s*(?:;(.*))?", re.IGNORECASE | re.DOTALL
+)
+_CHARSET = re.compile(rb"charset\s*=\s*\"?(?!utf-?8\b)", re.IGNORECASE)
+_ONE_READING = re.compile(
+    rb"(?:text/[\w.+-]+|application/(?:octet-stream|(?:[\w.+-]+\+)?json))\s*(?:;.*)?",
+    re.IGNORECASE | re.DOTALL,
+)
+_ENCODED_SLASH = re.compile(rb"%2f", re.IGNORECASE)
+_NO_SLASH = "\ufffd".encode()
 _KEY = "watchword"
+_VERDICT = "watchword.verdict"
 
 
 class SpringError(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,7 +83,14 @@ class Approval:
 
     action: str
     principal: Principal
-    ott: str | None = None
+    ott: str | None = field(default=None, repr=False)
+
+
+@dataclass(slots=True)
+class _Verdict:
+    """Shared by the gates that one request passes: an inner one may refuse what an outer one approved."""
+
+    refused: bool = False
 
 
 def approval(scope: Scope) -> Approval | None:
@@ -103,6 +121,7 @@ class Guard:
         """
         self._app = app
         self._actions = actions
+        self._methods = {route.method for action in actions.by_name.values() for route in action.routes}
         self._gate = Gate(engine, authenticator, body_max=body_max, body_seconds=body_seconds)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -114,7 +133,7 @@ class Guard:
             await self._websocket(scope, receive, send)
             return
         try:
-            action = self._actions.match(scope["method"], scope["path"])
+            action = self._match(scope["method"], scope)
         except AmbiguousPathError:
             await problems.malformed("The path can be read in more than one way.")(scope, receive, send)
             return
@@ -129,13 +148,42 @@ class Guard:
     async def _websocket(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse a WebSocket on a protected path: no action is carried out over one."""
         try:
-            protected = self._actions.match("GET", scope["path"]) is not None
+            protected = any(self._match(method, scope) is not None for method in self._methods)
         except AmbiguousPathError:
             protected = True
         if protected:
             await send({"type": "websocket.close", "code": 1008, "reason": "protected"})
         else:
             await self._app(scope, receive, send)
+
+    def _match(self, method: str, scope: Scope) -> Action | None:
+        """
+        Find the action of a request, however the application comes to read its path.
+
+        Routers take the root path off where a server put it before; some split the raw path, where
+        an encoded slash is a part of its segment.
+
+        Raises:
+            AmbiguousPathError: Readings differ on what is called.
+        """
+        path: str = scope["path"]
+        root: str = scope.get("root_path", "").rstrip("/")
+        found = self._of_readings(method, path, root)
+        raw: bytes = scope.get("raw_path") or b""
+        if b"%2" in raw and _ENCODED_SLASH.search(raw):
+            unsplit = unquote_to_bytes(_ENCODED_SLASH.sub(_NO_SLASH, raw.partition(b"?")[0]))
+            if self._of_readings(method, unsplit.decode("utf-8", "replace"), root) is not found:
+                raise AmbiguousPathError(path)
+        return found
+
+    def _of_readings(self, method: str, path: str, root: str) -> Action | None:
+        found = self._actions.match(method, path)
+        if root and path.startswith(root + "/"):
+            within = self._actions.match(method, path[len(root) :])
+            if None not in (found, within) and found is not within:
+                raise AmbiguousPathError(path)
+            return found or within
+        return found
 
     def protects(self, action: str) -> Callable[[ASGIApp], ASGIApp]:
         """
@@ -182,64 +230,36 @@ class Gate:
         if already is not None and already.action == action.name:
             await app(scope, receive, send)  # A decorator behind a middleware: once is enough.
             return
+        # One for all gates of a request, so that the outer ones know an inner one's answer for what it is.
+        verdict: _Verdict = scope.setdefault(_VERDICT, _Verdict())
         try:
             principal = await self._principal(scope["headers"])
             ott = _ott(scope["headers"])
             binding, receive = await self._bind(action, scope, receive)
             caller = _caller(principal)
             decision = await self._engine.protect(caller, action, binding, ott=ott)
-        except _Refused as refused:
-            await refused.problem(scope, receive, send)
-            return
-        except ConnectionAbortedError:
+        except _HungUpError:
             return  # Nobody is left to answer.
+        except _Refused as refused:
+            answer = refused.problem
         except problems.TROUBLES as error:
-            await problems.trouble(error)(scope, receive, send)
-            return
-        if isinstance(decision, Refusal):
-            await problems.refused(decision)(scope, receive, send)
-            return
-        if isinstance(decision, StepUp):
-            await self._step_up(decision, scope)(scope, receive, send)
-            return
-        by = None if decision.token is None else ott
-        scope[_KEY] = Approval(action.name, principal, by)
-        if decision.reserved and decision.token is not None:
-            token_id = decision.token.id
-            await self._run_reserved(app, scope, receive, send, caller=caller, token_id=token_id)
+            answer = problems.trouble(error)
         else:
-            await app(scope, receive, _approving(send))
-
-    async def _run_reserved(
-        self,
-        app: ASGIApp,
-        scope: Scope,
-        receive: Receive,
-        send: Send,
-        *,
-        caller: Caller,
-        token_id: TokenId,
-    ) -> None:
-        """Run *app* under a lease: an answer below 500 spends the token, trouble gives it back."""
-        answered = False
-
-        async def settle(message: ASGIMessage) -> None:
-            nonlocal answered
-            if message["type"] == "http.response.start" and not answered:
-                answered = True
-                settle_as = self._engine.release if message["status"] >= 500 else self._engine.confirm  # noqa: PLR2004
-                # Should this fail the lease runs out, and the token is as good as spent.
-                with _suppress_trouble():
-                    await settle_as(caller, token_id)
-            await send(message)
-
-        try:
-            await app(scope, receive, _approving(settle))
-        except Exception:
-            if not answered:
-                with _suppress_trouble():
-                    await self._engine.release(caller, token_id)
-            raise
+            if isinstance(decision, Approved):
+                by = None if decision.token is None else ott
+                scope[_KEY] = Approval(action.name, principal, by)
+                approving = _approving(send, verdict)
+                if decision.reserved and decision.token is not None:
+                    lease = _Lease(self._engine, caller, decision.token.id, verdict)
+                    await lease.run(app, scope, receive, approving)
+                else:
+                    await app(scope, receive, approving)
+                return
+            answer = (
+                self._step_up(decision, scope) if isinstance(decision, StepUp) else problems.refused(decision)
+            )
+        verdict.refused = True
+        await answer(scope, receive, send)
 
     async def _principal(self, headers: Headers) -> Principal:
         presented = [value for name, value in headers if name == b"authorization"]
@@ -259,22 +279,32 @@ class Gate:
         digest = NO_BODY
         if action.bind is Bind.REQUEST:
             body = await self._read(scope["headers"], receive)
-            digest = sha256(body).digest()
+            digest = _digest(body, scope["headers"])
             receive = _replay(body, receive)
         return bind(scope["method"], raw_path, scope["query_string"], digest), receive
 
     async def _read(self, headers: Headers, receive: Receive) -> bytes:
         """Read the whole body: a digest of a part of it would approve what nobody saw."""
-        content = {name: value for name, value in headers if name.startswith(b"content-")}
-        encoding = content.get(b"content-encoding", b"identity").strip().lower()
-        if encoding not in {b"", b"identity"}:
-            raise _Refused(
-                problems.problem(
-                    415,
-                    wire.Code.MEDIA_TYPE_UNSUPPORTED,
-                    "A protected body is sent without Content-Encoding.",
-                )
-            )
+        media_type = _media_type(headers)
+        for name, value in headers:
+            if name == b"content-encoding" and value.strip().lower() not in {b"", b"identity"}:
+                raise _unsupported("A protected body is sent without Content-Encoding.")
+            if name == b"content-length" and value.isdigit() and _exceeds(value, self._body_max):
+                raise _Refused(_too_large(self._body_max))
+        is_json = _JSON.fullmatch(media_type)
+        if is_json is not None and _CHARSET.search(is_json[1] or b""):
+            raise _unsupported("JSON is sent in UTF-8.")
+        body = await self._receive(receive)
+        if body and is_json is not None:
+            try:
+                strict_json.loads(body)
+            except strict_json.MalformedJsonError as error:
+                raise _Refused(problems.malformed(f"The body cannot be read: {error}.")) from error
+        elif strict_json.is_ambiguous(body):
+            raise _Refused(problems.malformed("The body is JSON that can be read in more than one way."))
+        return body
+
+    async def _receive(self, receive: Receive) -> bytes:
         chunks: list[bytes] = []
         size = 0
         try:
@@ -282,24 +312,17 @@ class Gate:
                 while True:
                     message = await receive()
                     if message["type"] == "http.disconnect":
-                        raise ConnectionAbortedError
+                        raise _HungUpError
                     chunks.append(message.get("body", b""))
                     size += len(chunks[-1])
                     if size > self._body_max:
                         raise _Refused(_too_large(self._body_max))
                     if not message.get("more_body", False):
-                        break
+                        return b"".join(chunks)
         except TimeoutError as error:
             raise _Refused(
                 problems.problem(408, wire.Code.REQUEST_TIMED_OUT, "The body took too long to arrive.")
             ) from error
-        body = b"".join(chunks)
-        if body and _JSON.match(content.get(b"content-type", b"")):
-            try:
-                strict_json.loads(body)
-            except strict_json.MalformedJsonError as error:
-                raise _Refused(problems.malformed(f"The body cannot be read: {error}.")) from error
-        return body
 
     def _step_up(self, decision: StepUp, scope: Scope) -> Problem:
         message = "This action needs your confirmation. Clear the one-time token, then repeat the request."
@@ -311,6 +334,37 @@ class Gate:
         )
         headers = {wire.APPROVAL_RESULT: wire.REJECTED, wire.APPROVAL: decision.ott}
         return problems.document(403, answer, headers)
+
+
+class _Lease:
+    """A reserved token while its handler runs."""
+
+    def __init__(self, engine: Engine, caller: Caller, token_id: TokenId, verdict: _Verdict) -> None:
+        self._engine, self._caller, self._token_id, self._verdict = engine, caller, token_id, verdict
+        self._settled = False
+
+    async def run(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        """Run *app*: an answer below 500 spends the token, trouble gives it back."""
+
+        async def settling(message: ASGIMessage) -> None:
+            if message["type"] == "http.response.start":
+                await self._settle(succeeded=message["status"] < 500 and not self._verdict.refused)  # noqa: PLR2004
+            await send(message)
+
+        try:
+            await app(scope, receive, settling)
+        except Exception:
+            await self._settle(succeeded=False)
+            raise
+
+    async def _settle(self, *, succeeded: bool) -> None:
+        if self._settled:
+            return
+        self._settled = True
+        settle_as = self._engine.confirm if succeeded else self._engine.release
+        # Should this fail the lease runs out, and the token is as good as spent.
+        with suppress(*problems.TROUBLES):
+            await settle_as(self._caller, self._token_id)
 
 
 class Protected:
@@ -330,14 +384,8 @@ class _Refused(Exception):  # noqa: N818 - it carries an answer, not an error.
         self.problem = problem
 
 
-class _suppress_trouble:  # noqa: N801 - used like contextlib's own.
-    """Swallow a store's trouble where the safe outcome stands already."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
-        return kind is not None and issubclass(kind, problems.TROUBLES)
+class _HungUpError(Exception):
+    """The client is gone before its request was complete."""
 
 
 def timestamp(now: Instant) -> str:
@@ -362,6 +410,36 @@ def _ott(headers: Headers) -> str | None:
     if len(presented) > 1 or not OTT_PATTERN.fullmatch(presented[0]):
         raise _Refused(problems.ott_header_invalid(wire.APPROVAL))
     return presented[0].decode("ascii")
+
+
+def _media_type(headers: Headers) -> bytes:
+    presented = [value.strip() for name, value in headers if name == b"content-type"]
+    if len(presented) > 1:
+        raise _Refused(problems.malformed("There are two Content-Type headers."))
+    return presented[0] if presented else b""
+
+
+def _digest(body: bytes, headers: Headers) -> bytes:
+    """
+    Digest a body, and with it what makes one thing of it.
+
+    The same bytes are one payment as JSON and may be another as a form, or between another
+    boundary's lines. Text and JSON are told by the bytes alone: clients leave their type out.
+    """
+    media_type = _media_type(headers)
+    if not body or not media_type or _ONE_READING.fullmatch(media_type):
+        return sha256(body).digest()
+    # Another function, so that no body of the one kind can be made to match one of the other.
+    return blake2b(body, digest_size=32, key=sha256(media_type).digest()).digest()
+
+
+def _exceeds(digits: bytes, limit: int) -> bool:
+    # The length first: to convert 5,000 digits is itself an attack.
+    return len(digits) > len(str(limit)) or int(digits) > limit
+
+
+def _unsupported(message: str) -> _Refused:
+    return _Refused(problems.problem(415, wire.Code.MEDIA_TYPE_UNSUPPORTED, message))
 
 
 def _overrides_method(scope: Scope) -> bool:
@@ -393,11 +471,11 @@ def _replay(body: bytes, receive: Receive) -> Receive:
     return replay
 
 
-def _approving(send: Send) -> Send:
+def _approving(send: Send, verdict: _Verdict) -> Send:
     """Mark the handler's answer as approved; an application cannot set these headers itself."""
 
     async def approving(message: ASGIMessage) -> None:
-        if message["type"] == "http.response.start":
+        if message["type"] == "http.response.start" and not verdict.refused:
             headers = [pair for pair in message.get("headers", ()) if pair[0].lower() not in _OURS]
             headers.append((_APPROVAL_RESULT, wire.APPROVED.encode()))
             headers.append((b"cache-control", b"no-store"))
