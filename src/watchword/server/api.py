@@ -109,7 +109,7 @@ class Api:
                     paths=(f"/v1/{stem}/trigger", f"/{{version:calendar}}/{stem}/trigger"),
                     handler=self._trigger(method),
                     answer=shapes.TriggeredAnswer,
-                    errors=(400, 404, 413, 429, 503),
+                    errors=(400, 404, 408, 413, 429, 503),
                 ),
                 Operation(
                     name=f"{channel}-verify",
@@ -206,7 +206,7 @@ class Api:
                 handler=self._authorise,
                 answer=shapes.SessionAnswer,
                 takes_ott=False,
-                errors=(413, 429),
+                errors=(400, 408, 413, 429),
             )
         ]
 
