@@ -224,7 +224,7 @@ def _list(entries: Iterable[str]) -> str:
 
 
 def _examples(origin: str) -> str:
-    parts = [f"<p>In a shell, with curl 7.84 or newer:</p>{_code(f'BANK={origin}')}"]
+    parts = [f"<p>In a shell:</p>{_code(f'BANK={origin}')}"]
     for example in _EXAMPLES.strip().split("\n\n"):
         title, commands = example.split("\n", maxsplit=1)
         parts.append(f"<h3>{escape(title.removeprefix('# '))}</h3>{_code(commands)}")
