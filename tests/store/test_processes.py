@@ -1,0 +1,220 @@
+"""Several processes on one file: what each is told holds for all of them."""
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from tests.factories import NOW, make_token, make_user
+from tests.store.support import LIMITS, at_once
+from tests.store.test_faults import integrity
+from watchword.domain.decision import Change, EventName
+from watchword.domain.token import Cleared, OneTimeToken
+from watchword.domain.user import UserId
+from watchword.store.sqlite import SqliteStore
+
+ROOT = Path(__file__).parents[2]
+PROCESSES = 3
+TOKENS = 600
+
+PROLOGUE = """
+import asyncio, sys
+from tests.factories import make_token, make_user
+from tests.store.support import answer_wrongly, spend
+from watchword.domain.decision import Change
+from watchword.domain.token import TokenId
+from watchword.domain.user import UserId
+from watchword.store.sqlite import SqliteStore
+
+file, name = sys.argv[1], int(sys.argv[2])
+
+def wait_for_the_others() -> None:
+    print("ready", flush=True)
+    sys.stdin.readline()
+"""
+
+
+@contextmanager
+def processes(file: Path, script: str) -> Iterator[list[subprocess.Popen[str]]]:
+    """Run *script* in several processes at once."""
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", PROLOGUE + script, file, str(name)],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for name in range(PROCESSES)
+    ]
+    try:
+        for process in running:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+        yield running
+    finally:
+        for process in running:
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
+            for pipe in (process.stdin, process.stdout, process.stderr):
+                if pipe is not None:
+                    pipe.close()
+
+
+def start(running: list[subprocess.Popen[str]]) -> None:
+    """Let all of them begin at the same moment."""
+    for process in running:
+        assert process.stdin is not None
+        process.stdin.write("go\n")
+        process.stdin.flush()
+
+
+def killed(process: subprocess.Popen[str], lines: int) -> list[int]:
+    """Kill a process once it printed some lines; return the numbers that it printed."""
+    assert process.stdout is not None
+    printed = [process.stdout.readline() for _ in range(lines)]
+    process.kill()
+    rest, errors = process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL, errors
+    # The last line may be cut short.
+    return [int(line) for line in [*printed, *rest.splitlines(keepends=True)] if line.endswith("\n")]
+
+
+def let_go(running: list[subprocess.Popen[str]]) -> list[list[int]]:
+    """Let all of them run to their end; return the numbers that each of them printed."""
+    start(running)
+    printed: list[list[int]] = []
+    for process in running:
+        output, errors = process.communicate(timeout=60)
+        assert process.returncode == 0, errors
+        printed.append([int(number) for number in output.split()])
+    return printed
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    return tmp_path / "store.db"
+
+
+async def test_a_token_is_spent_by_one_process_only(file: Path) -> None:
+    """Each process tries each token, several at once; no token is spent twice, none is left over."""
+    store = SqliteStore.open(file)
+    await at_once(*(store.commit(Change(token=_ready(number))) for number in range(TOKENS)))
+    script = f"""
+async def main() -> None:
+    store = SqliteStore.open(file)
+    wait_for_the_others()
+    for start in range(0, {TOKENS}, 5):
+        numbers = range(start, start + 5)
+        won = await asyncio.gather(*(spend(store, TokenId(number.to_bytes(32))) for number in numbers))
+        print(*(number for number, this in zip(numbers, won) if this))
+    await store.close()
+
+asyncio.run(main())
+"""
+    with processes(file, script) as running:
+        spent = let_go(running)
+    assert sorted(number for each in spent for number in each) == list(range(TOKENS))
+    assert sum(bool(each) for each in spent) > 1  # They did race.
+    names = [entry.name for _, entry in await store.events(limit=2 * TOKENS)]
+    assert names == [EventName.TOKEN_SPENT] * TOKENS
+    await store.close()
+    assert integrity(file) == "ok"
+
+
+def _ready(number: int) -> OneTimeToken:
+    return make_token(Cleared(NOW), id=number.to_bytes(32))
+
+
+async def test_wrong_answers_are_counted_over_all_processes(file: Path) -> None:
+    store = SqliteStore.open(file)
+    assert await store.commit(Change(user=make_user()))
+    await at_once(*(store.commit(Change(token=make_token(id=number.to_bytes(32)))) for number in range(30)))
+    script = """
+async def main() -> None:
+    store = SqliteStore.open(file)
+    wait_for_the_others()
+    answers = (answer_wrongly(store, TokenId(number.to_bytes(32))) for number in range(30))
+    print(sum(await asyncio.gather(*answers)))
+    await store.close()
+
+asyncio.run(main())
+"""
+    with processes(file, script) as running:
+        looked_at = let_go(running)
+    assert sum(number for each in looked_at for number in each) == LIMITS.failures
+    await store.close()
+
+
+async def test_processes_that_write_at_once_only_wait_for_each_other(file: Path) -> None:
+    """No change of another record is refused, and none is told that the file is locked."""
+    script = """
+async def main() -> None:
+    store = SqliteStore.open(file)
+    wait_for_the_others()
+    for number in range(100):
+        own = UserId(number * 10 + name)
+        assert await store.commit(Change(user=make_user(id=own)))
+        assert await store.user(own) == make_user(id=own)
+        print(own)
+    await store.close()
+
+asyncio.run(main())
+"""
+    with processes(file, script) as running:
+        written = sorted(number for each in let_go(running) for number in each)
+    assert len(written) == 100 * PROCESSES
+    store = SqliteStore.open(file)
+    assert all([await store.user(UserId(number)) for number in written])
+    await store.close()
+
+
+async def test_processes_that_start_at_once_make_one_file(file: Path) -> None:
+    """Each makes the file if it is not there, and none is in the way of another."""
+    script = """
+async def main() -> None:
+    wait_for_the_others()
+    store = SqliteStore.open(file)
+    assert await store.commit(Change(user=make_user(id=UserId(name))))
+    print(name)
+    await store.close()
+
+asyncio.run(main())
+"""
+    for attempt in range(3):
+        with processes(file.with_name(f"{attempt}.db"), script) as running:
+            assert let_go(running) == [[name] for name in range(PROCESSES)]
+        store = SqliteStore.open(file.with_name(f"{attempt}.db"))
+        assert all([await store.user(UserId(name)) for name in range(PROCESSES)])
+        await store.close()
+
+
+async def test_a_process_that_is_killed_takes_nothing_with_it(file: Path) -> None:
+    """What it acknowledged stays, the others go on, and the file is whole."""
+    script = """
+async def main() -> None:
+    store = SqliteStore.open(file)
+    wait_for_the_others()
+    for number in range(10**6):
+        own = UserId(number * 10 + name)
+        assert await store.commit(Change(user=make_user(id=own)))
+        print(own, flush=True)
+
+asyncio.run(main())
+"""
+    for acknowledgements in (1, 20, 50):
+        file = file.with_name(f"{acknowledgements}.db")
+        with processes(file, script) as running:
+            start(running)
+            written = [number for process in running for number in killed(process, acknowledgements)]
+        assert len(written) >= acknowledgements * PROCESSES
+        store = SqliteStore.open(file)
+        assert all([await store.user(UserId(number)) for number in written])
+        await store.close()
+        assert integrity(file) == "ok"
