@@ -12,7 +12,7 @@ from typing import Any, Literal, cast
 
 import msgspec
 
-from watchword.domain.action import Action, Bind, Risk, Route, Spend
+from watchword.domain.action import AUTHORISE_SESSION, Action, Bind, Risk, Route, Spend
 from watchword.domain.limits import Limits
 from watchword.domain.method import Method
 from watchword.domain.policy import fault
@@ -170,6 +170,9 @@ def _read_actions(entries: Any, actions: list[Action]) -> Iterator[str]:  # noqa
             yield f"{where}: its name is empty"
         elif wrong is not None:
             yield f"{where}: {wrong}"
+        elif table.name == AUTHORISE_SESSION.name:
+            # A token that only opens the low-risk session would let this action through.
+            yield f"{where}: this name is that of the session's own tokens"
         elif table.name in seen:
             yield f"{where}: stands twice"
         seen.add(table.name)

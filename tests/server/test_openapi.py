@@ -1,0 +1,147 @@
+"""The OpenAPI document: valid, complete, and true (security.md cases 95, 97, 163)."""
+
+import asyncio
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import openapi_spec_validator
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis.generation import GenerationMode
+from starlette.routing import Route
+
+from tests.app import PROFILE, Product, call, make_product
+from tests.factories import UNKNOWN_OTT
+from watchword.server.api import Endpoint
+from watchword.server.app import api, api_routes
+
+_PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
+VALUES = {"version": "2026Q3", "profileId": str(PROFILE)}
+
+
+@pytest.fixture
+async def document(product: Product) -> dict[str, Any]:
+    answer = await product.call("GET", "/openapi.json", token=None)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/json"
+    return dict(answer.json())
+
+
+def routes(product: Product) -> list[Route]:
+    return [
+        route
+        for route in api_routes(product.world.engine, product.tokens)
+        if isinstance(route, Route) and isinstance(route.endpoint, Endpoint)
+    ]
+
+
+def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            yield path, method.upper(), operation
+
+
+async def test_the_document_is_valid(document: dict[str, Any]) -> None:
+    openapi_spec_validator.validate(document)
+    assert document["openapi"] == "3.1.0"
+
+
+@pytest.mark.attack(163)
+async def test_every_route_is_described_and_everything_described_is_a_route(
+    product: Product, document: dict[str, Any]
+) -> None:
+    served = {_PARAMETER.sub(r"{\1}", route.path) for route in routes(product)}
+    assert served == set(document["paths"])
+    assert len(served) == 24
+
+
+@pytest.mark.attack(163)
+async def test_each_operation_has_a_name_of_its_own(document: dict[str, Any]) -> None:
+    names = [operation["operationId"] for _, _, operation in operations(document)]
+    assert len(set(names)) == len(names)
+
+
+@pytest.mark.attack(163)
+async def test_nothing_but_the_document_is_answered_without_credentials(product: Product) -> None:
+    app = api(product.world.engine, product.tokens)
+    for route in app.routes:
+        assert isinstance(route, Route)
+        path = _PARAMETER.sub(lambda found: VALUES[found[1]], route.path)
+        for method in ("GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS", "TRACE"):
+            answer = await call(app, method, path, [("one-time-token", UNKNOWN_OTT)])
+            if route.path == "/openapi.json":
+                assert answer.status == (200 if method in {"GET", "HEAD"} else 405)
+            else:
+                assert answer.status in {401, 405}, (method, path)
+
+
+async def test_each_method_of_each_path_is_the_one_described(
+    product: Product, document: dict[str, Any]
+) -> None:
+    for path, described in document["paths"].items():
+        for method in ("GET", "POST", "PUT", "PATCH", "DELETE"):
+            answer = await product.raw(method, path.format_map(VALUES))
+            assert (answer.status != 405) is (method.lower() in described), (method, path)
+
+
+async def test_every_operation_says_what_it_refuses_with(document: dict[str, Any]) -> None:
+    for path, _, operation in operations(document):
+        refusals = {"400", "401", "403", "503"}
+        if "status" not in path:
+            refusals |= {"408", "413", "429"}
+        if "authorise" not in path:
+            refusals |= {"404"}
+        assert refusals <= operation["responses"].keys(), path
+        assert operation["summary"]
+        for status, answer in operation["responses"].items():
+            assert answer["content"]["application/json"]["schema"]["$ref"]
+            if status in {"429", "503"}:
+                assert "Retry-After" in answer["headers"]
+
+
+async def test_the_document_names_no_secret_and_no_place(document: dict[str, Any]) -> None:
+    text = json.dumps(document)
+    assert "servers" not in document
+    assert not re.search(r"/(home|root|tmp|usr|work)/|localhost|127\.0\.0\.1", text)
+
+
+_NOT_CHECKED = {
+    # What is asked for is right in form, and refused all the same: the OTT that a generator makes up
+    # is nobody's, the profile another's.
+    "positive_data_acceptance",
+    # It leaves the access token out and still sends ours; our own test does that for each route.
+    "ignored_auth",
+    # Nothing here is created or deleted by one call and found by another.
+    "use_after_free",
+    "ensure_resource_availability",
+}
+CHECKED = [check for check in schemathesis.checks.CHECKS.get_all() if check.__name__ not in _NOT_CHECKED]
+
+
+@pytest.mark.slow
+@pytest.mark.attack(95)
+@pytest.mark.attack(97)
+def test_what_is_served_is_what_is_described() -> None:
+    product = asyncio.run(make_product())
+    schema = schemathesis.openapi.from_asgi("/openapi.json", product.app)
+    for found in schema.get_all_operations():
+        conforms(found.ok())
+
+
+def conforms(operation: schemathesis.schemas.APIOperation[Any, Any, Any, Any]) -> None:
+    """Make calls of *operation*, right and wrong in form, and hold the answers to the document."""
+
+    @given(
+        case=operation.as_strategy(generation_mode=GenerationMode.POSITIVE)
+        | operation.as_strategy(generation_mode=GenerationMode.NEGATIVE)
+    )
+    @settings(
+        max_examples=15, phases=[Phase.explicit, Phase.generate], suppress_health_check=list(HealthCheck)
+    )
+    def holds(case: schemathesis.Case) -> None:
+        case.call_and_validate(headers={"Authorization": "Bearer ada"}, checks=CHECKED)
+
+    holds()

@@ -1,0 +1,281 @@
+"""Configuration: every mistake is named, and all of them together."""
+
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from watchword.config import ConfigError, load, parse
+from watchword.domain.action import Bind, Risk, Spend
+from watchword.domain.limits import Limits
+from watchword.domain.method import Method
+
+CONTRACT = """
+[session]
+seconds = 300                 # 0: no low-risk window
+
+[[actions]]
+name = "TRANSFER__FUND"
+risk = "high"                 # or "low"
+match = ["POST /v3/profiles/{profileId}/transfers/{transferId}/payments"]
+challenges = [["PIN"], ["SMS", "WHATSAPP", "VOICE"]]   # optional
+bind = "request"              # or "action"
+spend = "before"              # or "on-success"
+"""
+TEN_YEARS = 10 * 365 * 24 * 60 * 60
+LEAST_0 = {"resend_seconds", "disable_pin_after", "disable_possession_after"}
+MOST = {"failures": 5, "code_tries": 5, "code_seconds": 600}
+NAMES = [
+    field.name for field in fields(Limits) if field.name not in {"session_seconds", "spend_within_seconds"}
+]
+
+
+def mistakes(text: str) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        parse(text, source="watchword.toml")
+    assert str(caught.value).startswith("watchword.toml: ")
+    assert "\n" not in str(caught.value)
+    for mistake in caught.value.mistakes:
+        assert mistake in str(caught.value)
+    return caught.value.mistakes
+
+
+def action(**members: Any) -> str:
+    shown = {"name": "A__B", "risk": "low", "match": ["GET /a"]} | members
+    lines = [f"{name} = {value!r}" for name, value in shown.items() if value is not None]
+    return "[[actions]]\n" + "\n".join(lines).replace("True", "true") + "\n"
+
+
+def test_the_contract_s_example_is_read_as_it_says() -> None:
+    config = parse(CONTRACT)
+    assert config.limits == {"session_seconds": 300}
+    assert config.actions is not None
+    (only,) = config.actions
+    assert (only.name, only.risk, only.bind, only.spend) == (
+        "TRANSFER__FUND",
+        Risk.HIGH,
+        Bind.REQUEST,
+        Spend.BEFORE,
+    )
+    assert only.challenges == ((Method.PIN,), (Method.SMS, Method.WHATSAPP, Method.VOICE))
+    (route,) = only.routes
+    assert (route.method, route.template) == (
+        "POST",
+        "/v3/profiles/{profileId}/transfers/{transferId}/payments",
+    )
+
+
+def test_nothing_is_said_by_an_empty_file() -> None:
+    config = parse("")
+    assert config.actions is None
+    assert config.limits == {}
+
+
+def test_an_empty_list_of_actions_is_not_no_list() -> None:
+    assert parse("actions = []").actions == ()
+
+
+@pytest.mark.parametrize(("risk", "bind"), [("high", Bind.REQUEST), ("low", Bind.ACTION)])
+def test_the_default_binding_goes_by_risk(risk: str, bind: Bind) -> None:
+    (only,) = parse(action(risk=risk)).actions or ()
+    assert only.bind is bind
+    (other,) = parse(action(risk=risk, bind="request", spend="on-success")).actions or ()
+    assert (other.bind, other.spend) == (Bind.REQUEST, Spend.ON_SUCCESS)
+
+
+def test_all_mistakes_are_reported_together() -> None:
+    found = mistakes(
+        """
+        sesion = 1
+        [session]
+        seconds = -1
+        [limits]
+        failures = 6
+        code_trys = 5
+        lock_seconds = "long"
+        [[actions]]
+        name = "ONE"
+        risk = "medium"
+        [[actions]]
+        name = "TWO"
+        risk = "high"
+        challenges = [["SMS"], ["VOICE"]]
+        [[actions]]
+        name = "THREE"
+        risk = "low"
+        match = ["GET a"]
+        [[actions]]
+        name = "FOUR"
+        risk = "low"
+        [[actions]]
+        name = "FOUR"
+        risk = "low"
+        """
+    )
+    for words in (
+        "sesion: unknown",
+        "session.seconds: must be from 0",
+        "limits.failures: must be from 1 to 5, not 6",
+        "limits.code_trys: unknown",
+        "limits.lock_seconds: must be a whole number",
+        "actions: ONE: Invalid enum value 'medium'",
+        "actions: TWO: ",
+        "actions: THREE: 'GET a'",
+        "actions: FOUR: stands twice",
+    ):
+        assert sum(mistake.startswith(words) for mistake in found) == 1, (words, found)
+    assert len(found) == 9
+
+
+@pytest.mark.parametrize(
+    "challenges",
+    [
+        [["SMS"], ["VOICE"]],
+        [["SMS", "WHATSAPP"], ["VOICE", "PARTNER_DEVICE_FINGERPRINT"]],
+        [["PIN"]],
+        [["PIN", "SMS"]],
+        [["PIN"], ["PIN"]],
+        [["SMS"], ["SMS", "VOICE"]],
+    ],
+)
+@pytest.mark.attack(174)
+def test_a_high_risk_action_that_can_never_ask_for_two_factors_is_refused_by_name(
+    challenges: list[list[str]],
+) -> None:
+    (found,) = mistakes(action(name="PAY__OUT", risk="high", challenges=challenges))
+    assert found.startswith("actions: PAY__OUT: ")
+
+
+@pytest.mark.parametrize(
+    "challenges",
+    [
+        [["PIN"], ["SMS"]],
+        [["PIN", "SMS"], ["VOICE", "PARTNER_DEVICE_FINGERPRINT"]],
+        [["FACE_MAP"], ["SMS"]],
+        [["SMS", "PIN"], ["SMS", "PIN"]],
+        [["PIN"], ["SMS"], ["FACE_MAP"]],
+    ],
+)
+def test_one_that_can_is_taken(challenges: list[list[str]]) -> None:
+    assert parse(action(risk="high", challenges=challenges)).actions
+
+
+@pytest.mark.parametrize(
+    ("members", "words"),
+    [
+        ({"name": ""}, "actions, entry 1: its name is empty"),
+        ({"name": None}, "actions, entry 1: Object missing required field `name`"),
+        ({"name": 7}, "actions, entry 1: Expected `str`, got `int` - at `$.name`"),
+        ({"risk": None}, "actions: A__B: Object missing required field `risk`"),
+        ({"risk": "High"}, "actions: A__B: Invalid enum value 'High'"),
+        ({"matches": ["GET /a"]}, "actions: A__B: Object contains unknown field `matches`"),
+        ({"bind": "body"}, "actions: A__B: Invalid enum value 'body'"),
+        ({"spend": "after"}, "actions: A__B: Invalid enum value 'after'"),
+        ({"match": "GET /a"}, "actions: A__B: Expected `array`, got `str`"),
+        ({"match": ["get /a"]}, "actions: A__B: 'get /a' is not of the form"),
+        ({"match": ["GET /a/{b"]}, "actions: A__B: 'GET /a/{b' has a brace"),
+        ({"match": ["GET  /a"]}, "actions: A__B: 'GET  /a' is not of the form"),
+        ({"challenges": []}, "actions: A__B: challenges must hold"),
+        ({"challenges": [[]]}, "actions: A__B: challenges must hold"),
+        ({"challenges": [["PIN"], []]}, "actions: A__B: challenges must hold"),
+        ({"challenges": [["pin"]]}, "actions: A__B: Invalid enum value 'pin'"),
+        ({"challenges": ["PIN"]}, "actions: A__B: Expected `array`, got `str`"),
+        ({"challenges": [["SIGNATURE"]]}, "actions: A__B: SIGNATURE cannot be listed"),
+        ({"challenges": [["SMS"], ["VOICE"]]}, "actions: A__B: its challenges can never all be passed"),
+    ],
+)
+def test_a_mistake_in_an_action_is_named(members: dict[str, Any], words: str) -> None:
+    (found,) = mistakes(action(**members))
+    assert found.startswith(words), found
+
+
+def test_one_route_belongs_to_one_action() -> None:
+    text = action(name="ONE", match=["GET /a/{x}"]) + action(name="TWO", match=["GET /a/{y}"])
+    (found,) = mistakes(text)
+    assert found.startswith("actions: TWO: GET /a/{y} belongs to ONE")
+    assert parse(action(name="ONE", match=["GET /a/{x}"]) + action(name="TWO", match=["POST /a/{y}"])).actions
+
+
+def test_a_name_of_ours_cannot_be_taken() -> None:
+    """An action so called would be cleared by any low-risk session's token."""
+    (found,) = mistakes(action(name="IDENTITY__AUTHORISE_SESSION"))
+    assert found.startswith("actions: IDENTITY__AUTHORISE_SESSION: ")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("actions = 1", "actions: must be tables"),
+        ("actions = [1]", "actions, entry 1: Expected `object`, got `int`"),
+        ("limits = 1", "limits: must be a table"),
+        ("session = 1", "session: Expected `object`, got `int`"),
+        ("[session]\nsecond = 1", "session: Object contains unknown field `second`"),
+        ("[session]\nseconds = 1.5", "session: Expected `int`, got `float` - at `$.seconds`"),
+        ("[session]\nseconds = true", "session: Expected `int`, got `bool` - at `$.seconds`"),
+        ("[limits]\nsession_seconds = 1", "limits.session_seconds: unknown"),
+        ("[limits]\nfailures = true", "limits.failures: must be a whole number"),
+        ("[limits]\nfailures = 4.0", "limits.failures: must be a whole number"),
+        ("[limits]\nfailures = '4'", "limits.failures: must be a whole number"),
+        ("[store]", "store: unknown"),
+        ("[", "not TOML: "),
+        ("[session]\nseconds = 1\nseconds = 2", "not TOML: "),
+    ],
+)
+def test_a_mistake_elsewhere_is_named(text: str, words: str) -> None:
+    (found,) = mistakes(text)
+    assert found.startswith(words), found
+
+
+@pytest.mark.attack(174)
+@pytest.mark.parametrize("name", NAMES)
+def test_each_limit_is_taken_at_its_bounds_and_refused_beyond(name: str) -> None:
+    least, most = 0 if name in LEAST_0 else 1, MOST.get(name, TEN_YEARS)
+    for value in (least, most):
+        assert parse(f"[limits]\n{name} = {value}").limits == {name: value}
+    for value in (least - 1, most + 1, 2**70):
+        (found,) = mistakes(f"[limits]\n{name} = {value}")
+        assert found == f"limits.{name}: must be from {least} to {most}, not {value}"
+
+
+@pytest.mark.parametrize(
+    ("value", "taken"), [(-1, False), (0, True), (1, True), (TEN_YEARS, True), (TEN_YEARS + 1, False)]
+)
+def test_the_session_is_taken_at_its_bounds(value: int, taken: bool) -> None:
+    text = f"[session]\nseconds = {value}"
+    if taken:
+        assert parse(text).limits == {"session_seconds": value}
+    else:
+        assert mistakes(text) == [f"session.seconds: must be from 0 to {TEN_YEARS}, not {value}"]
+
+
+def test_no_time_to_spend_within_is_as_long_as_the_token_lives() -> None:
+    assert parse("[limits]\nspend_within_seconds = 0").limits == {"spend_within_seconds": None}
+    assert parse("[limits]\nspend_within_seconds = 1").limits == {"spend_within_seconds": 1}
+    assert mistakes("[limits]\nspend_within_seconds = -1")
+
+
+def test_what_is_read_makes_limits() -> None:
+    """Each name is a field of ``Limits``, and each default of ours within its bounds."""
+    for name in NAMES:
+        value = getattr(Limits(), name)
+        assert Limits(**dict(parse(f"[limits]\n{name} = {value}").limits)) == Limits()
+
+
+def test_a_file_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "watchword.toml"
+    path.write_text(CONTRACT, encoding="utf-8")
+    assert load(path).actions == parse(CONTRACT).actions
+
+
+def test_a_file_that_cannot_be_read_says_why(tmp_path: Path) -> None:
+    missing, binary = tmp_path / "none.toml", tmp_path / "binary.toml"
+    binary.write_bytes(b"\xff\xfe")
+    for path, words in (
+        (missing, "No such file"),
+        (tmp_path, "directory"),
+        (binary, "not UTF-8"),
+    ):
+        with pytest.raises(ConfigError, match=words) as caught:
+            load(path)
+        assert str(path) in str(caught.value)
