@@ -13,6 +13,7 @@ from watchword.delivery.base import Message
 from watchword.domain.method import Method
 from watchword.domain.user import UserId
 from watchword.sandbox.app import Sandbox
+from watchword.sandbox.page import SHOWN
 
 VOID = {"meta", "link", "input", "br"}
 HOSTILE = "<script>alert(1)</script>\"'&"
@@ -171,3 +172,17 @@ async def test_whoever_opens_the_origin_is_led_to_the_page(client: httpx2.AsyncC
     for path in ("/", "/sandbox/"):
         answer = await client.get(path)
         assert (answer.status_code, answer.headers["location"]) == (307, "/sandbox")
+
+
+async def test_after_many_users_the_demo_people_and_the_newest_are_shown(
+    client: httpx2.AsyncClient,
+) -> None:
+    for number in range(SHOWN + 2):
+        await client.post("/sandbox/users", json={"token": f"token-{number}", "userId": 1000 + number})
+    page, _ = await _page(client)
+    for token in ("demo-ada", "demo-grace", "demo-signer"):
+        assert token in page.text
+    assert "1001" not in page.text
+    assert str(1000 + 2) in page.text
+    assert str(1000 + SHOWN + 1) in page.text
+    assert "And 2 more" in page.text

@@ -20,9 +20,11 @@ from watchword.domain.user import UserId
 from watchword.engine.principal import PrincipalKind
 
 _SCHEMA = """
-CREATE TABLE IF NOT EXISTS users (id INTEGER PRIMARY KEY, profiles TEXT NOT NULL) STRICT;
+CREATE TABLE IF NOT EXISTS users (
+    seq INTEGER PRIMARY KEY, id INTEGER NOT NULL UNIQUE, profiles TEXT NOT NULL
+) STRICT;
 CREATE TABLE IF NOT EXISTS bearers (
-    digest BLOB PRIMARY KEY, kind TEXT NOT NULL, user_id INTEGER REFERENCES users
+    digest BLOB PRIMARY KEY, kind TEXT NOT NULL, user_id INTEGER REFERENCES users (id)
 ) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS executions (
     ott BLOB NOT NULL, action TEXT NOT NULL, count INTEGER NOT NULL, PRIMARY KEY (ott, action)
@@ -65,7 +67,8 @@ class Ledger:
         """Remember a user's profiles, and one more token of his."""
         with self._transaction():
             self._db.execute(
-                "INSERT OR REPLACE INTO users VALUES (?, ?)",
+                "INSERT INTO users VALUES (NULL, ?, ?)"
+                " ON CONFLICT (id) DO UPDATE SET profiles = excluded.profiles",
                 (user_id, msgspec.json.encode(profiles).decode()),
             )
             if bearer is not None:
@@ -79,8 +82,8 @@ class Ledger:
         )
 
     def users(self) -> dict[UserId, tuple[int, ...]]:
-        """Return every user's profiles."""
-        rows = self._rows("SELECT id, profiles FROM users ORDER BY id")
+        """Return every user's profiles, in the order in which the users were made."""
+        rows = self._rows("SELECT id, profiles FROM users ORDER BY seq")
         return {
             UserId(user_id): msgspec.json.decode(profiles, type=tuple[int, ...]) for user_id, profiles in rows
         }

@@ -27,7 +27,7 @@ from watchword.sandbox.tokens import state_of
 from watchword.sandbox.world import World
 
 SHOWN = 50
-"""How many rows of each table are shown; the newest are."""
+"""How many rows of each table are shown; the newest are, and the demo people always."""
 
 _HERE = files("watchword.sandbox")
 _TEMPLATE = Template(_HERE.joinpath("page.html").read_text(encoding="utf-8"))
@@ -66,10 +66,10 @@ async def page(world: World, *, host: str) -> str:
         host: The ``Host`` header, for the commands to try; anything odd in it is not used.
     """
     now = world.engine.clock.now()
-    newest = list(world.people.profiles().items())[-SHOWN:]
+    profiles = world.people.profiles()
     users = [
-        (await world.engine.store.user(user_id) or UserSecurity(id=user_id), profiles)
-        for user_id, profiles in newest
+        (await world.engine.store.user(user_id) or UserSecurity(id=user_id), profiles[user_id])
+        for user_id in [*list(profiles)[: len(DEMO)], *list(profiles)[len(DEMO) :][-SHOWN:]]
     ]
     tokens = await _live_tokens(world, [user for user, _ in users], now)
     origin = f"http://{host if _HOST.fullmatch(host) else _FALLBACK_HOST}"
@@ -77,7 +77,7 @@ async def page(world: World, *, host: str) -> str:
         style=_STYLE,
         script=_SCRIPT,
         now=escape(iso(now)),
-        people=_people(world, users, now),
+        people=_people(world, users, now) + _left_out(len(profiles) - len(users)),
         outbox=_outbox(world.outbox.latest(SHOWN)),
         tokens=_tokens(world, tokens, now),
         executions=_executions(world.executions()),
@@ -122,6 +122,10 @@ def _people(world: World, users: Sequence[tuple[UserSecurity, tuple[int, ...]]],
         )
     )
     return _table("People", ("Bearer token", "User", "Profiles", "Enrolled", "State"), rows)
+
+
+def _left_out(users: int) -> str:
+    return f'<p class="soft">And {users} more, whose tokens are not listed below either.</p>' if users else ""
 
 
 def _enrolled(world: World, user: UserSecurity) -> Iterator[str]:

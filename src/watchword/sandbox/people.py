@@ -144,7 +144,7 @@ class People:
         return self._principals.get(_digest(token))
 
     def profiles(self) -> Mapping[UserId, tuple[int, ...]]:
-        """Return every user's profiles, in the order in which the users were made."""
+        """Return every user's profiles, the users of longest standing first."""
         return self._profiles
 
     async def make(self, new: NewUser) -> Made:
