@@ -1,17 +1,26 @@
-"""The small parts: clock, chance, outbox."""
+"""The small parts: clock, chance, outbox, ledger."""
 
 import math
+import sqlite3
 
 import pytest
 
+from tests.factories import make_token
 from watchword.delivery.base import Message
 from watchword.domain.instant import Instant
+from watchword.domain.limits import Limits
 from watchword.domain.method import Method
+from watchword.domain.token import Reserved
 from watchword.domain.user import UserId
 from watchword.engine.engine import identify
+from watchword.engine.principal import PrincipalKind
 from watchword.sandbox.clock import MovableClock, iso
 from watchword.sandbox.entropy import REMEMBERED, SandboxEntropy
+from watchword.sandbox.ledger import Bearer, Ledger
 from watchword.sandbox.outbox import Outbox
+from watchword.sandbox.people import ADA
+from watchword.sandbox.tokens import show
+from watchword.sandbox.world import KeyFile
 
 
 class _Stopped:
@@ -66,3 +75,27 @@ async def test_the_outbox_keeps_the_newest_and_forgets_the_oldest() -> None:
     for _ in range(3):
         await outbox.send(_message(3))
     assert outbox.messages(UserId(1)) == outbox.messages(UserId(2)) == []
+
+
+def test_a_token_that_a_handler_holds_is_shown_with_its_lease() -> None:
+    token = make_token(state=Reserved(cleared_at=Instant(5000), lease_until=Instant(9000)))
+    shown = show(token, limits=Limits(), now=Instant(6000))
+    assert shown.state == "reserved"
+    assert (shown.cleared_at, shown.lease_until) == (iso(Instant(5000)), iso(Instant(9000)))
+
+
+def test_nothing_secret_is_in_what_a_log_would_print() -> None:
+    assert repr(ADA) == "NewUser(user_id=6146956)"
+    file = KeyFile(active=1, keys={1: b"secret"})
+    assert repr(file) == "KeyFile([1], active=1)"
+
+
+def test_a_ledger_takes_all_of_a_change_or_nothing() -> None:
+    ledger = Ledger()
+    ledger.save_user(UserId(1), (10,))
+    nobody = Bearer(b"digest", PrincipalKind.USER, UserId(2))
+    with pytest.raises(sqlite3.IntegrityError):
+        ledger.save_user(UserId(1), (20,), nobody)
+    assert ledger.users() == {UserId(1): (10,)}
+    assert ledger.bearers() == []
+    ledger.close()

@@ -1,5 +1,6 @@
 """The main job from end to end, as somebody with curl does it (issue 2, «Done when» 2)."""
 
+import asyncio
 from typing import NoReturn
 
 import httpx2
@@ -148,3 +149,17 @@ async def test_nobody_is_let_through_while_the_store_cannot_answer(
         assert (answer.status_code, error_code(answer)) == (503, "service.unavailable")
         assert int(answer.headers["retry-after"]) > 0
     assert set((await client.get("/sandbox/executions")).json().values()) == {0}
+
+
+async def test_of_many_who_race_with_one_token_one_is_let_through(
+    client: httpx2.AsyncClient, ada: Person
+) -> None:
+    ott = new_ott(await ada.pay())
+    await ada.clear(ott, PIN_AND_SMS)
+    answers = await asyncio.gather(*(ada.pay(ott=ott) for _ in range(64)))
+    statuses = sorted(answer.status_code for answer in answers)
+    assert statuses == [201, *[403] * 63]
+    otts = [answer.headers["x-2fa-approval"] for answer in answers if answer.status_code == 403]
+    assert len({*otts, ott}) == 64
+    under = (await client.get("/sandbox/executions", params={"ott": ott})).json()
+    assert under["TRANSFER__FUND"] == 1

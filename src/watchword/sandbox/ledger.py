@@ -55,6 +55,7 @@ class Ledger:
         )
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = NORMAL")
+        self._db.execute("PRAGMA foreign_keys = ON")
         self._db.executescript(_SCHEMA)
 
     def close(self) -> None:
@@ -122,12 +123,6 @@ class Ledger:
         self._db.execute("INSERT OR REPLACE INTO clock VALUES (1, ?)", (moved_ms,))
 
     # ------------------------------------------------------------------------------------------
-
-    def clear(self) -> None:
-        """Forget everything."""
-        with self._transaction():
-            for table in ("bearers", "users", "executions", "clock"):
-                self._db.execute(f"DELETE FROM {table}")  # noqa: S608 - the names stand one line above.
 
     def _rows(self, query: str, *values: bytes) -> list[tuple[Any, ...]]:
         with closing(self._db.execute(query, values)) as cursor:
