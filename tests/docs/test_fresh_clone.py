@@ -20,7 +20,9 @@ COMMANDS = next(block.text for block in blocks(read("README.md")) if "git clone"
 ENVIRONMENT = {
     name: value
     for name, value in os.environ.items()
-    if not name.startswith(("VIRTUAL_ENV", "PYTEST", "COV", "MAKE", "MFLAGS", "ARGS"))
+    if not name.startswith(
+        ("VIRTUAL_ENV", "PYTEST", "COV", "MAKE", "MFLAGS", "ARGS", "GIT_DIR", "GIT_WORK", "GIT_INDEX")
+    )
 }
 
 
