@@ -484,6 +484,13 @@ def test_the_hundredth_wrong_possession_disables_all_of_that_factor(before: int,
     assert CredentialKind.PIN in user.enrolled()
 
 
+def test_a_new_pin_starts_with_no_streak() -> None:
+    disabled = user_of(wrong(make_token(), Method.PIN, user=streak(knowledge=9)))
+    assert disabled.attempts.streak == Tally()
+    rebound = replace(disabled, credentials=USER.credentials)
+    assert CredentialKind.PIN in user_of(wrong(make_token(), Method.PIN, user=rebound)).enrolled()
+
+
 def test_a_cap_of_zero_never_disables() -> None:
     limits = Limits(disable_pin_after=0)
     user = user_of(wrong(make_token(), Method.PIN, user=streak(knowledge=500), limits=limits))
@@ -549,6 +556,14 @@ def test_a_reserved_token_is_given_back_within_its_lease_only(offset: int, relea
         assert names(decision) == [EventName.TOKEN_RELEASED]
     else:
         assert decision == Refusal(Reason.EXPIRED)
+
+
+def test_a_lease_beyond_the_expiry_gives_nothing_back_once_the_token_expired() -> None:
+    token = make_token(Reserved(after(NOW, 880), after(NOW, 940)), action=BATCH)
+    for offset, open_still in ((-1, True), (0, False), (1, False)):
+        now = Instant(after(NOW, 900) + offset)
+        assert isinstance(tokens.release(token, now=now), Change) == open_still
+        assert token.is_open(limits=LIMITS, now=now) == open_still
 
 
 def test_a_handler_that_succeeds_after_its_lease_still_spends_the_token() -> None:

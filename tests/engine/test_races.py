@@ -276,7 +276,7 @@ async def test_an_open_token_is_not_forgotten_when_another_expires_while_they_ar
     await world.engine.protect(ada, STATEMENT, READ)
     clock.advance(1)
     kept = [await world.engine.protect(ada, STATEMENT, READ) for _ in range(2)]
-    world.engine.clock = Ticking(Instant(NOW + 9_998))
+    world.engine.clock = Ticking(Instant(NOW + 9_997))
     await world.engine.protect(ada, STATEMENT, READ)
     entries = {entry.id for entry in (await world.user()).open_tokens}
     assert {identify(answer.ott) for answer in kept if isinstance(answer, StepUp)} <= entries
