@@ -206,7 +206,7 @@ def _challenges(token: OneTimeToken) -> Iterator[str]:
 
 def _executions(counts: Mapping[str, int]) -> str:
     rows = [(f"<code>{escape(action)}</code>", str(count)) for action, count in sorted(counts.items())]
-    return _table("Executions", ("Action", "Times a handler ran"), rows)
+    return _table("Executions", ("Action", "Runs"), rows)
 
 
 def _table(name: str, heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
