@@ -28,7 +28,7 @@ import pytest
 from tests.system.processes import Running
 from tests.system.wire import CODE, Address, Answer, Person, Wire
 
-ROUNDS = 40
+ROUNDS = 200
 LANES = 4
 PAYERS, BATCH_PAYERS, GUESSERS = 14, 4, 8
 LOAD_SECONDS = 0.3

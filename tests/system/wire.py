@@ -4,7 +4,6 @@ import json
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from http.client import HTTPResponse
 from itertools import count
 from types import TracebackType
 from typing import Any, Self
@@ -68,24 +67,41 @@ class Wire:
     def __init__(self, address: Address) -> None:
         self._socket = socket.create_connection(address, timeout=ANSWER_SECONDS)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._file = self._socket.makefile("rb")
 
     def send(self, data: bytes) -> None:
         self._socket.sendall(data)
 
     def receive(self, method: str = "GET") -> Answer:
-        """Read one answer, to a request of that method."""
-        response = HTTPResponse(self._socket, method=method)
-        try:
-            response.begin()
-            body = response.read()
-            headers = tuple((key.lower(), value) for key, value in response.getheaders())
-            return Answer(response.status, headers, body)
-        finally:
-            response.close()
+        """
+        Read one answer, to a request of that method.
+
+        Raises:
+            ConnectionError: The whole of an answer never came.
+        """
+        _, status, *_ = self._line().split(" ")
+        pairs = []
+        while line := self._line():
+            name, _, value = line.partition(":")
+            pairs.append((name.lower(), value.strip()))
+        answer = Answer(int(status), tuple(pairs), b"")
+        length = answer.header("content-length")
+        assert length is not None, answer
+        size = 0 if method == "HEAD" else int(length)
+        body = self._file.read(size)
+        if len(body) < size:
+            raise ConnectionError("the answer ended early")
+        return replace(answer, body=body)
+
+    def _line(self) -> str:
+        line = self._file.readline()
+        if not line.endswith(b"\r\n"):
+            raise ConnectionError("there was no answer")
+        return line[:-2].decode("latin-1")
 
     def at_end(self) -> bool:
         """Wait for what comes next; tell whether it is the end of the connection."""
-        return self._socket.recv(1) == b""
+        return self._file.read(1) == b""
 
     def call(
         self,
@@ -117,6 +133,7 @@ class Wire:
         return now
 
     def close(self) -> None:
+        self._file.close()
         self._socket.close()
 
     def __enter__(self) -> Self:
@@ -209,12 +226,15 @@ class Person:
     def pay_request(self, *, ott: str | None = None, body: object = None) -> bytes:
         return self.request("POST", self.payment, ott=ott, body=body or {"type": "BALANCE"})
 
+    def get_request(self, target: str, *, ott: str | None = None) -> bytes:
+        return self.request("GET", target, ott=ott)
+
     def send(self, request: bytes) -> Answer:
         self.wire.send(request)
         return self.wire.receive(request.partition(b" ")[0].decode())
 
     def get(self, target: str, *, ott: str | None = None) -> Answer:
-        return self.send(self.request("GET", target, ott=ott))
+        return self.send(self.get_request(target, ott=ott))
 
     def pay(self, *, ott: str | None = None, body: object = None) -> Answer:
         return self.send(self.pay_request(ott=ott, body=body))
