@@ -118,7 +118,7 @@ class Bank:
     async def stream(self, _request: Request) -> Response:
         """Answer in three pieces."""
 
-        async def pieces() -> Any:  # noqa: ANN401
+        async def pieces() -> Any:
             for number in range(3):
                 yield f"data: {number}\n\n"
 
@@ -307,7 +307,7 @@ class Answer:
         assert len(found) <= 1, found
         return found[0] if found else None
 
-    def json(self) -> Any:  # noqa: ANN401
+    def json(self) -> Any:
         """Read the body."""
         return json.loads(self.body)
 

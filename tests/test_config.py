@@ -259,7 +259,8 @@ def test_what_is_read_makes_limits() -> None:
     """Each name is a field of ``Limits``, and each default of ours within its bounds."""
     for name in NAMES:
         value = getattr(Limits(), name)
-        assert Limits(**dict(parse(f"[limits]\n{name} = {value}").limits)) == Limits()
+        read: dict[str, Any] = dict(parse(f"[limits]\n{name} = {value}").limits)
+        assert Limits(**read) == Limits()
 
 
 def test_a_file_is_read(tmp_path: Path) -> None:

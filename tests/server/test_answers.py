@@ -153,8 +153,8 @@ async def test_the_ott_header_must_be_there(product: Product, method: str, path:
         f"{UNKNOWN_OTT} SIGNATURE",
         f"{UNKNOWN_OTT}, {UNKNOWN_OTT}",
         UNKNOWN_OTT + "0",
-        UNKNOWN_OTT.replace("0", "٠"),
-        UNKNOWN_OTT.replace("0", "０", 1),
+        UNKNOWN_OTT.replace("0", "\u0660"),
+        UNKNOWN_OTT.replace("0", "\uff10", 1),
         "ä" * 36,
         "0" * 65536,
     ],
@@ -216,13 +216,13 @@ async def test_unknown_expired_spent_voided_and_another_s_look_the_same(
 
     sent = len(product.world.outbox.messages)
     failures = (await product.world.user()).attempts
-    seen = set()
+    seen: dict[tuple[Any, ...], Any] = {}
     for ott in (UNKNOWN_OTT, expired, foreign, spent, voided):
         answer = await product.on(ott, path, body)
         headers = {name: value for name, value in answer.headers.items() if name != "x-trace-id"}
-        seen.add((answer.status_code, tuple(sorted(headers.items())), answer.content))
-    ((status, _, _),) = seen
-    assert (status, error(answer)["code"]) == (404, "ott.not.found")
+        seen[answer.status_code, tuple(sorted(headers.items())), answer.content] = answer
+    (only,) = seen.values()
+    assert (only.status_code, error(only)["code"]) == (404, "ott.not.found")
     assert len(product.world.outbox.messages) == sent
     assert (await product.world.user()).attempts == failures
 
@@ -360,7 +360,8 @@ async def test_the_token_stays_usable_after_a_wrong_secret(product: Product) -> 
 
 @pytest.mark.attack(32)
 @pytest.mark.parametrize(
-    "code", [" 111111", "111 111", "１１１１１１", "١١١١١١", "+111111", "111111\u200b", "111111\n", ""]
+    "code",
+    [" 111111", "111 111", "\uff11" * 6, "\u0661" * 6, "+111111", "111111\u200b", "111111\n", "1111111", ""],
 )
 async def test_a_code_in_other_clothes_is_wrong(product: Product, code: str) -> None:
     ott = await product.ott()
@@ -501,7 +502,7 @@ async def test_no_address_that_a_client_claims_moves_a_counter(product: Product)
     ott = await product.ott()
     names = ("x-forwarded-for", "forwarded", "x-real-ip", "true-client-ip", "cf-connecting-ip", "x-client-ip")
     for number in range(5):
-        claimed = {name: f"for=10.0.0.{number}" for name in names}
+        claimed = dict.fromkeys(names, f"for=10.0.0.{number}")
         assert (await product.on(ott, "pin/verify", WRONG, headers=claimed)).status_code == 400
     answer = await product.on(ott, "pin/verify", {"pin": PIN}, headers=dict.fromkeys(names, "2001:db8::99"))
     assert answer.status_code == 429
@@ -623,7 +624,7 @@ async def test_a_store_that_cannot_answer_is_503(method: str, path: str, body: o
     store = Faulty()
     product = await make_product(store=store)
     ott = await product.ott()
-    if "otpCode" in (body or ""):
+    if "otpCode" in str(body):
         await product.on(ott, path.replace("verify", "trigger"))
     store.down.add(what)
     answer = await product.on(ott, path, body)

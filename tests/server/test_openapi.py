@@ -10,6 +10,7 @@ import openapi_spec_validator
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis.core.result import Ok
 from schemathesis.generation import GenerationMode
 from starlette.routing import Route
 
@@ -118,7 +119,9 @@ _NOT_CHECKED = {
     "use_after_free",
     "ensure_resource_availability",
 }
-CHECKED = [check for check in schemathesis.checks.CHECKS.get_all() if check.__name__ not in _NOT_CHECKED]
+CHECKED: list[Any] = [
+    check for check in schemathesis.checks.CHECKS.get_all() if check.__name__ not in _NOT_CHECKED
+]
 
 
 @pytest.mark.slow
@@ -128,6 +131,7 @@ def test_what_is_served_is_what_is_described() -> None:
     product = asyncio.run(make_product())
     schema = schemathesis.openapi.from_asgi("/openapi.json", product.app)
     for found in schema.get_all_operations():
+        assert isinstance(found, Ok)
         conforms(found.ok())
 
 
@@ -141,7 +145,7 @@ def conforms(operation: schemathesis.schemas.APIOperation[Any, Any, Any, Any]) -
     @settings(
         max_examples=15, phases=[Phase.explicit, Phase.generate], suppress_health_check=list(HealthCheck)
     )
-    def holds(case: schemathesis.Case) -> None:
+    def holds(case: schemathesis.Case[Any]) -> None:
         case.call_and_validate(headers={"Authorization": "Bearer ada"}, checks=CHECKED)
 
     holds()
