@@ -284,6 +284,9 @@ async def test_one_of_two_encodings_is_enough_for_415(product: Product, values: 
         [("content-type", "application/json; charset=utf-7")],
         [("content-type", "application/json;charset=UTF-16")],
         [("content-type", 'application/json; charset="utf-32"')],
+        [("content-type", "application/json; charset=utf-8; charset=utf-7")],
+        [("content-type", "application/json; charset = utf-7")],
+        [("content-type", "application/vnd.bank+json; Charset=UTF-7")],
     ],
 )
 async def test_json_is_utf_8_and_nothing_else_beside(product: Product, pairs: list[tuple[str, str]]) -> None:
@@ -300,6 +303,8 @@ async def test_json_is_utf_8_and_nothing_else_beside(product: Product, pairs: li
         "application/x-www-form-urlencoded; charset=utf-8",
         "multipart/form-data; boundary=x",
         "application/xml",
+        "application/merge-patch+json",
+        "application/vnd.bank.v2+json",
     ],
 )
 async def test_the_same_bytes_as_a_form_are_another_request(product: Product, media_type: str) -> None:
@@ -324,7 +329,15 @@ async def test_the_same_bytes_between_other_boundaries_are_another_request(produ
 
 
 @pytest.mark.parametrize(
-    "media_type", [None, "text/plain", "application/json; charset=utf-8", "application/octet-stream"]
+    "media_type",
+    [
+        None,
+        "text/plain",
+        "application/json; charset=utf-8",
+        'application/json;charset="UTF-8"',
+        "application/json; charset= utf-8; x=y",
+        "application/octet-stream",
+    ],
 )
 async def test_a_retry_may_leave_the_media_type_of_json_out(product: Product, media_type: str | None) -> None:
     ott = await product.cleared_payment(BODY)

@@ -50,9 +50,10 @@ _OVERRIDES = frozenset({b"x-http-method-override", b"x-http-method", b"x-method-
 _JSON = re.compile(
     rb"(?:application|text)/(?!jose\+)(?:[\w.+-]+\+)?json\s*(?:;(.*))?", re.IGNORECASE | re.DOTALL
 )
-_CHARSET = re.compile(rb"charset\s*=\s*\"?(?!utf-?8\b)", re.IGNORECASE)
+_CHARSET = re.compile(rb"charset\s*=\s*\"?([^\s;\"]*)", re.IGNORECASE)
+_UTF_8 = frozenset({b"utf-8", b"utf8"})
 _ONE_READING = re.compile(
-    rb"(?:text/[\w.+-]+|application/(?:octet-stream|(?:[\w.+-]+\+)?json))\s*(?:;.*)?",
+    rb"(?:text/[\w.+-]+|application/(?:octet-stream|json))\s*(?:;.*)?",
     re.IGNORECASE | re.DOTALL,
 )
 _ENCODED_SLASH = re.compile(rb"%2f", re.IGNORECASE)
@@ -292,7 +293,7 @@ class Gate:
             if name == b"content-length" and value.isdigit() and _exceeds(value, self._body_max):
                 raise _Refused(_too_large(self._body_max))
         is_json = _JSON.fullmatch(media_type)
-        if is_json is not None and _CHARSET.search(is_json[1] or b""):
+        if is_json is not None and not _UTF_8.issuperset(_CHARSET.findall((is_json[1] or b"").lower())):
             raise _unsupported("JSON is sent in UTF-8.")
         body = await self._receive(receive)
         if body and is_json is not None:
@@ -423,8 +424,9 @@ def _digest(body: bytes, headers: Headers) -> bytes:
     """
     Digest a body, and with it what makes one thing of it.
 
-    The same bytes are one payment as JSON and may be another as a form, or between another
-    boundary's lines. Text and JSON are told by the bytes alone: clients leave their type out.
+    The same bytes are one payment as JSON and may be another as a form, between another boundary's
+    lines, or in another version of a vendor's type. Plain JSON and text are told by the bytes
+    alone: clients leave their type out.
     """
     media_type = _media_type(headers)
     if not body or not media_type or _ONE_READING.fullmatch(media_type):

@@ -9,6 +9,7 @@ as anything but an error document that says nothing about the inside.
 import logging
 import re
 from collections.abc import Callable, Mapping
+from traceback import format_tb
 from typing import cast
 
 from watchword import problems, wire
@@ -111,6 +112,7 @@ def _explain(error: Exception, trace_id: str) -> Problem:
     if isinstance(error, problems.TROUBLES):
         _log.warning("%s: %s", trace_id, type(error).__name__)
         return problems.trouble(error)
-    # The traceback names code, not values: what was sent stays out of the log.
-    _log.error("%s: unexpected error", trace_id, exc_info=error)
+    # Where it happened and no message: that may hold what was sent, which stays out of the log.
+    where = "".join(format_tb(error.__traceback__))
+    _log.error("%s: unexpected %s\n%s", trace_id, type(error).__name__, where)
     return problems.problem(500, wire.Code.INTERNAL_ERROR, f"Something went wrong. Trace id: {trace_id}")
