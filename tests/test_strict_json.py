@@ -1,4 +1,4 @@
-"""JSON that means one thing only (security.md cases 8, 85, 86, 88, 89)."""
+"""JSON that means one thing only (attacks 8, 85, 86, 88, 89)."""
 
 import json
 import time

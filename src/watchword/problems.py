@@ -101,7 +101,7 @@ def locked(seconds: int) -> Problem:
 
 
 def pin_blocked(seconds: int) -> Problem:
-    """Answer a v2 PIN verification of a user who is locked (contract section 2)."""
+    """Answer a v2 PIN verification of a user who is locked, which that generation has a code for."""
     return problem(
         400,
         wire.Code.PIN_BLOCKED,
@@ -177,7 +177,7 @@ _NOT_SET_UP = {
 
 
 def not_set_up(method: Method) -> Problem:
-    """Answer a v2 verification by something that the user never enrolled (protocol.md section 3)."""
+    """Answer a v2 verification by something that the user never enrolled."""
     code, message = _NOT_SET_UP[method]
     return problem(404, code, message)
 

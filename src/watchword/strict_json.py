@@ -3,7 +3,7 @@ JSON that means one thing only.
 
 Parsers differ on what JSON leaves open: which of two equal keys wins, what NaN is, how large a
 number may be, what half a surrogate pair stands for. Where somebody approves what he sees, a
-text that two programs read differently is an attack (security.md cases 8, 85, 86, 88 and 89),
+text that two programs read differently is an attack (docs/attacks.md: 8, 85, 86, 88 and 89),
 so all of it is malformed here.
 """
 

@@ -84,7 +84,7 @@ def test_a_tally_changes_the_count_of_one_factor_only(factor: Factor, other: Fac
 
 @dataclass
 class Model:
-    """The rule in the contract's own words: the plain history, counted anew at every step."""
+    """The rule in plain words: the plain history, counted anew at every step."""
 
     history: list[tuple[Factor, bool]] = field(default_factory=list[tuple[Factor, bool]])
 

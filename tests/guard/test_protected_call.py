@@ -1,4 +1,4 @@
-"""«The protected call» of the contract, sentence by sentence."""
+"""The protected call, promise by promise."""
 
 import asyncio
 import re
@@ -10,6 +10,7 @@ import pytest
 
 from tests.app import (
     BATCH_PATH,
+    JSON,
     KEY,
     KEY_PATH,
     PAYMENT_PATH,
@@ -20,10 +21,16 @@ from tests.app import (
     call,
     make_product,
 )
-from tests.factories import CODE, NOW, PAYMENT, PIN, STATEMENT, UNKNOWN_OTT
-from watchword.domain.action import Route
+from tests.factories import BATCH, CODE, NOW, PAYMENT, PIN, STATEMENT, UNKNOWN_OTT, make_world
+from watchword.domain.action import Actions, Risk, Route
 from watchword.domain.limits import Limits
+from watchword.domain.method import Method
 from watchword.domain.token import Cleared, Reserved, Revoked, Spent
+from watchword.engine.ports import SystemEntropy
+from watchword.guard.asgi import Guard
+from watchword.server.app import compose
+from watchword.server.edge import Edge
+from watchword.store.memory import MemoryStore
 
 UUID = re.compile("[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
 BODY = b'{"type":"BALANCE","amount":10.0,"payee":"Ann Lee"}'
@@ -140,7 +147,7 @@ async def test_header_names_are_taken_in_any_case(product: Product) -> None:
 
 
 async def test_any_access_token_of_the_user_will_do(product: Product) -> None:
-    """protocol.md section 12, number 16."""
+    """The token binds to the user, not to one of his access tokens."""
     ott = await product.cleared_payment(BODY)
     product.tokens.add("ada-2", await product.tokens.authenticate("ada"))  # type: ignore[arg-type]
     approved(await product.pay(ott, BODY, token="ada-2"))
@@ -646,3 +653,46 @@ async def test_a_store_that_goes_away_during_the_handler_leaves_the_ott_as_good_
         product.bank.waits = None
         assert await state_of(product, ott) is Reserved
         stepped_up(await product.pay(ott, BODY, path=BATCH_PATH))
+
+
+# --- several servers, other times -------------------------------------------------------------
+
+
+@pytest.mark.attack(25)
+@pytest.mark.parametrize("path", [PAYMENT_PATH, BATCH_PATH])
+async def test_two_servers_on_one_store_let_one_retry_through(path: str) -> None:
+    """No turn is shared between them: the store's versions alone decide."""
+    store = MemoryStore()
+    product = await make_product(store=store)
+    other_world = make_world(store=store, clock=product.world.clock)
+    other_world.engine.entropy = SystemEntropy()
+    other = Edge(
+        Guard(
+            compose(product.bank.routes(), other_world.engine),
+            engine=other_world.engine,
+            actions=Actions((STATEMENT, PAYMENT, BATCH)),
+            authenticator=product.tokens,
+        ),
+        trace_id=SystemEntropy().trace_id,
+    )
+    ott = await product.cleared_payment(BODY, path=path)
+    headers = [("authorization", "Bearer ada"), ("x-2fa-approval", ott), *JSON.items()]
+    answers = await asyncio.gather(
+        *(call(app, "POST", path, headers, body=BODY) for _ in range(32) for app in (product.app, other))
+    )
+    assert sorted(answer.status for answer in answers) == [201] + [403] * 63
+    assert sum(product.bank.executions.values()) == 1
+
+
+@pytest.mark.attack(19)
+async def test_an_ott_cleared_at_low_risk_is_no_good_once_the_action_is_of_high_risk(
+    product: Product,
+) -> None:
+    """A new policy asks for what the old token never proved."""
+    low = replace(PAYMENT, risk=Risk.LOW, challenges=((Method.SMS,),))
+    before = await make_product(store=product.world.store, actions=(STATEMENT, low, BATCH, KEY))
+    before.world.entropy.uuid = SystemEntropy().uuid  # type: ignore[method-assign]
+    ott = await before.payment_ott(BODY)
+    assert (await before.pass_sms(ott)).status_code == 200
+    stepped_up(await product.pay(ott, BODY), instead_of=ott)
+    assert not product.bank.executions

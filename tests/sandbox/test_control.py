@@ -1,4 +1,4 @@
-"""The control API: every call of the contract, and what it refuses."""
+"""The control API: every call, and what it refuses."""
 
 import math
 from datetime import datetime

@@ -1,4 +1,4 @@
-"""The table of the contract's second section, row by row, and what every answer carries."""
+"""What each situation is answered with, one by one, and what every answer carries."""
 
 import asyncio
 import re

@@ -1,4 +1,4 @@
-"""Bodies that no honest client sends: never a 500, never a comparison (security.md group F)."""
+"""Bodies that no honest client sends: never a 500, never a comparison."""
 
 import asyncio
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The OpenAPI document: valid, complete, and true (security.md cases 95, 97, 163)."""
+"""The OpenAPI document: valid, complete, and true (attacks 95, 97, 163)."""
 
 import asyncio
 import json

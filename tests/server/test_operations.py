@@ -1,4 +1,4 @@
-"""Every operation in every generation: what it answers when all is well (protocol.md sections 2, 3, 5)."""
+"""Every operation in every generation: what it answers when all is well."""
 
 from typing import Any
 

@@ -4,7 +4,7 @@ Actions: named operations to protect, and the requests that carry them out.
 Matching is done on the decoded path, as the application routes it. What resembles a protected
 path without being one (``//``, ``/./``, a trailing slash, other case, a backslash, a second
 percent-encoding) is called *ambiguous* and is refused, since some application behind the guard
-might still route it (security.md case 139). So is a path of one action that resembles another's.
+might still route it (attack 139). So is a path of one action that resembles another's.
 """
 
 import re
@@ -111,7 +111,7 @@ class Action:
 
 
 AUTHORISE_SESSION = Action(name="IDENTITY__AUTHORISE_SESSION", risk=Risk.LOW)
-"""Starts the low-risk session by hand (protocol.md section 5)."""
+"""Starts the low-risk session by hand."""
 
 
 class AmbiguousPathError(ValueError):

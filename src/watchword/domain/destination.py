@@ -2,7 +2,7 @@
 How much was sent to one phone number today, whoever asked for it.
 
 Counted by number and not by user, so that a number which moves between users, or is shared by
-them, still receives no more than its share (toll fraud, flooding: security.md group D).
+them, still receives no more than its share (toll fraud, flooding).
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Every limit of the domain, with its default (contract section 2; security.md section 4)."""
+"""Every limit of the domain, with its default; docs/reference/configuration.md tells their bounds."""
 
 from dataclasses import dataclass
 

@@ -25,8 +25,7 @@ def required(action: Action, user: UserSecurity, *, signs: bool = False) -> Requ
     Say what *user* must pass for *action*.
 
     Args:
-        signs: The caller holds a personal token, whose one proof is a signature, at any risk
-            (protocol.md section 7).
+        signs: The caller holds a personal token, whose one proof is a signature, at any risk.
     """
     kinds = user.enrolled()
     if signs:

@@ -8,7 +8,7 @@ from watchword.domain.user import UserId
 
 
 class PrincipalKind(StrEnum):
-    """What kind of token the caller holds (protocol.md section 0.4)."""
+    """What kind of token the caller holds."""
 
     USER = "user"
     """A user's own access token."""

@@ -63,7 +63,7 @@ _VERDICT = "watchword.verdict"
 
 
 class SpringError(msgspec.Struct, frozen=True, kw_only=True):
-    """The 403 body, which serves both published shapes (protocol.md 8.1, shapes 1 and 3)."""
+    """The 403 body, which serves both published shapes of the public API: errors by code, and the framework's own."""
 
     timestamp: str
     status: int = 403

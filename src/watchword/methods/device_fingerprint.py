@@ -2,7 +2,7 @@
 Device fingerprint: an opaque string that the partner's app keeps on the user's device.
 
 Compared as a keyed digest bound to the user. It stands for possession as the public protocol
-has it; nothing in it proves that the device is there (security.md finding 9), which
+has it; nothing in it proves that the device is there (NIST SP 800-63B-4 section 3.2.1), which
 ``docs/divergences.md`` says to whoever chooses it.
 """
 

@@ -3,7 +3,7 @@ Phone codes over SMS, WhatsApp and voice: something the user has.
 
 Six digits from uniform randomness, good for one token, one channel and one number. Stored is a
 keyed digest over all of these: a slow hash would not help a million codes, and a digest that
-names its place cannot be moved (NIST SP 800-63B-4 section 3.1.3, security.md 178 and 179).
+names its place cannot be moved (NIST SP 800-63B-4 section 3.1.3, attacks 178 and 179).
 """
 
 from watchword.domain.credential import Phone

@@ -3,7 +3,7 @@ PIN: something the user knows.
 
 Stored is the Argon2id output (RFC 9106), as AES-256-GCM ciphertext bound to user and row: four
 digits fall to any hash once its key is known, so the key lives outside the database, and can be
-changed without the user. A user without a PIN costs the same work as one with (security.md 76).
+changed without the user. A user without a PIN costs the same work as one with (attack 76).
 """
 
 import hmac

@@ -25,7 +25,7 @@ from watchword.server import shapes
 from watchword.server.body import BODY_MAX, BadRequestError, read, read_json
 
 CALENDAR_PATTERN = r"20[0-9]{2}Q[1-4]"
-"""A calendar version, ``2026Q3``: an opaque alias (protocol.md section 0.3)."""
+"""A calendar version, ``2026Q3``: an opaque alias of the unversioned API."""
 
 _AS_JSON = ((b"content-type", b"application/json"), (b"cache-control", b"no-store"))
 _ONE_TIME_TOKEN = wire.ONE_TIME_TOKEN.encode()

@@ -1,4 +1,4 @@
-"""The JSON of the OTT API: what its operations take and answer (protocol.md sections 2 and 3)."""
+"""The JSON of the OTT API: what its operations take and answer."""
 
 from msgspec import Struct
 

@@ -143,7 +143,7 @@ class GroupCommit(Generic[Item, Outcome]):
         self._waiting: deque[tuple[Item, asyncio.Future[Outcome]]] = deque()
         self._alone = 0  # How many of those that wait are written one by one, to find the one at fault.
         self._busy = False
-        self._idle: asyncio.Future[None] | None = None
+        self._idle: asyncio.Event | None = None
         self._closed = False
         self._pages = self._copied = 0
         self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
@@ -261,7 +261,7 @@ class GroupCommit(Generic[Item, Outcome]):
     def _rest(self) -> None:
         self._busy = False
         if self._idle is not None:
-            self._idle.set_result(None)
+            self._idle.set()
         elif self._pages > self._copied and self._loop is not None:
             self._loop.call_later(IDLE_SECONDS, self._tidy, self._pages)
 
@@ -334,6 +334,8 @@ class GroupCommit(Generic[Item, Outcome]):
         self._copied = self._pages
         try:
             self._connection.wal_checkpoint(mode=apsw.SQLITE_CHECKPOINT_PASSIVE)
+        except apsw.BusyError:
+            _log.debug("another process is copying the write-ahead log")
         except apsw.Error as error:
             # The log just grows, and the next one tries again.
             _log.warning("the write-ahead log could not be copied into the database: %s", error)
