@@ -63,7 +63,7 @@ _VERDICT = "watchword.verdict"
 
 
 class SpringError(msgspec.Struct, frozen=True, kw_only=True):
-    """The 403 body, which serves both published shapes of the public API: errors by code, and the framework's own."""
+    """The 403 body, in both shapes of the public API at once: errors by code, and the framework's own."""
 
     timestamp: str
     status: int = 403
