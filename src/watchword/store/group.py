@@ -174,8 +174,8 @@ class GroupCommit(Generic[Item, Outcome]):
         """Write what was taken, then let go of the file."""
         self._closed = True
         if self._busy and asyncio.get_running_loop() is self._loop:
-            self._idle = asyncio.get_running_loop().create_future()
-            await self._idle
+            self._idle = self._idle or asyncio.Event()
+            await self._idle.wait()
         if self._thread is not None:
             self._jobs.put(None)
             await asyncio.to_thread(self._thread.join)
