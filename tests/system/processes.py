@@ -30,14 +30,20 @@ class Running:
     last process of the group has: that is how an orphan would show.
     """
 
-    def __init__(self, *options: str | Path) -> None:
-        """Start it on a free port, and wait until it says that it is ready."""
+    def __init__(self, *options: str | Path, umask: int = -1) -> None:
+        """
+        Start it on a free port, and wait until it says that it is ready.
+
+        Args:
+            umask: What the processes may not give away of their files; by default as ours.
+        """
         self._process = subprocess.Popen(
             [COMMAND, "sandbox", "--port", "0", *options],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
+            umask=umask,
             env=environment(),
         )
         self._lines: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
