@@ -116,6 +116,14 @@ async def test_every_acknowledged_change_was_synced(store: SqliteStore, disk: Di
         assert disk.syncs > before
 
 
+async def test_the_cheap_guard_would_see_a_sync_that_is_missing(disk: Disk, tmp_path: Path) -> None:
+    store = SqliteStore.open(tmp_path / "store.db", vfs=disk.name, synchronous="OFF")
+    before = disk.syncs
+    assert await store.commit(Change(token=make_token()))
+    assert disk.syncs == before
+    await store.close()
+
+
 async def test_changes_that_wait_together_share_a_sync(store: SqliteStore, disk: Disk) -> None:
     await ready(store)
     before = disk.syncs
@@ -137,7 +145,10 @@ async def test_a_change_that_cannot_be_written_harms_no_other(store: SqliteStore
 
 async def test_a_closed_store_answers_nothing(tmp_path: Path) -> None:
     store = SqliteStore.open(tmp_path / "store.db")
-    await store.close()
+    waiting = asyncio.ensure_future(store.commit(Change(token=make_token())))
+    await asyncio.sleep(0)
+    await asyncio.gather(store.close(), store.close())
+    assert await waiting
     await store.close()
     with pytest.raises(StoreUnavailableError):
         await store.commit(Change(token=make_token()))
