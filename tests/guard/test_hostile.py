@@ -22,7 +22,7 @@ from tests.app import (
 from tests.factories import BATCH, PAYMENT, STATEMENT
 from tests.test_strict_json import BAD
 from watchword.asgi import ASGIMessage, Receive, Scope, Send
-from watchword.domain.action import Action, Actions, Risk, Route
+from watchword.domain.action import Action, Actions, Risk, Route, Spend
 from watchword.guard.asgi import Guard, timestamp
 
 BODY = b'{"amount":10.0}'
@@ -625,3 +625,74 @@ async def test_profiles_are_the_application_s_affair(product: Product) -> None:
     """The guard asks for a proof; who may touch what is decided behind or before it."""
     path = PAYMENT_PATH.replace(str(PROFILE), "1")
     assert (await product.raw("POST", path)).status == 403
+
+
+# --- leases, and what two gates make of one answer --------------------------------------------
+
+
+async def test_a_lease_is_given_back_once_and_never_another_s() -> None:
+    """A handler that failed twice over would otherwise free the lease of the retry."""
+    product = await make_product()
+    failed, retried = asyncio.Event(), asyncio.Event()
+    runs: list[str] = []
+
+    async def fails(_scope: Scope, _receive: Receive, send: Send) -> None:
+        runs.append("run")
+        if failed.is_set():
+            retried.set()
+            await asyncio.Event().wait()
+        await send({"type": "http.response.start", "status": 500, "headers": []})
+        failed.set()
+        await retried.wait()
+        raise RuntimeError
+
+    guard = Guard(fails, engine=product.world.engine, actions=Actions((BATCH,)), authenticator=product.tokens)
+    ott = await product.cleared_payment(BODY, path=BATCH_PATH)
+    headers = [BEARER, ("x-2fa-approval", ott), *JSON.items()]
+    first = asyncio.create_task(call(guard, "POST", BATCH_PATH, headers, body=BODY))
+    await failed.wait()
+    second = asyncio.create_task(call(guard, "POST", BATCH_PATH, headers, body=BODY))
+    await retried.wait()
+    with pytest.raises(RuntimeError):
+        await first
+    assert type((await product.world.token(ott)).state).__name__ == "Reserved"
+    assert (await call(guard, "POST", BATCH_PATH, headers, body=BODY)).status == 403
+    second.cancel()
+    assert runs == ["run", "run"]
+
+
+async def test_an_inner_gate_s_refusal_spends_nothing_of_an_outer_one() -> None:
+    outer = Action(
+        name="KEY__LIST", risk=Risk.LOW, routes=(Route.parse("POST /keys"),), spend=Spend.ON_SUCCESS
+    )
+    product = await make_product(actions=(STATEMENT, outer, KEY))
+    ott = await product.ott("POST", KEY_PATH)
+    await product.pass_sms(ott)
+    answer = await product.pay(ott, BODY, path=KEY_PATH)
+    assert (answer.status_code, answer.headers["x-2fa-approval-result"]) == (403, "REJECTED")
+    assert answer.headers["x-2fa-approval"] != ott
+    assert type((await product.world.token(ott)).state).__name__ == "Cleared"
+    assert not product.bank.executions
+
+
+async def test_an_application_s_own_headers_are_replaced_in_any_case_of_letters(product: Product) -> None:
+    async def forges(_scope: Scope, _receive: Receive, send: Send) -> None:
+        headers = [
+            (b"X-2FA-Approval", b"00000000-0000-4000-8000-000000000000"),
+            (b"X-2fa-Approval-Result", b"REJECTED"),
+            (b"x-2fa-approval-result", b"REJECTED"),
+            (b"Cache-Control", b"public, max-age=3600"),
+            (b"X-App", b"1"),
+        ]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})
+
+    guard = Guard(
+        forges, engine=product.world.engine, actions=Actions((STATEMENT,)), authenticator=product.tokens
+    )
+    await product.cleared_statement()
+    answer = await call(guard, "GET", STATEMENT_PATH, [BEARER])
+    assert answer.all("x-2fa-approval") == []
+    assert answer.all("x-2fa-approval-result") == ["APPROVED"]
+    assert answer.all("cache-control") == ["no-store"]
+    assert answer.all("x-app") == ["1"]
