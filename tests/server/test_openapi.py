@@ -10,6 +10,7 @@ import openapi_spec_validator
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
+from schemathesis.checks import load_all_checks
 from schemathesis.core.result import Ok
 from schemathesis.generation import GenerationMode
 from starlette.routing import Route
@@ -118,7 +119,10 @@ _NOT_CHECKED = {
     # Nothing here is created or deleted by one call and found by another.
     "use_after_free",
     "ensure_resource_availability",
+    # It compares two users' views of a resource that has an address; ours are named by a header.
+    "object_level_authorization",
 }
+load_all_checks()  # Until then there is but one.
 CHECKED: list[Any] = [
     check for check in schemathesis.checks.CHECKS.get_all() if check.__name__ not in _NOT_CHECKED
 ]
@@ -143,7 +147,7 @@ def conforms(operation: schemathesis.schemas.APIOperation[Any, Any, Any, Any]) -
         | operation.as_strategy(generation_mode=GenerationMode.NEGATIVE)
     )
     @settings(
-        max_examples=15, phases=[Phase.explicit, Phase.generate], suppress_health_check=list(HealthCheck)
+        max_examples=8, phases=[Phase.explicit, Phase.generate], suppress_health_check=list(HealthCheck)
     )
     def holds(case: schemathesis.Case[Any]) -> None:
         case.call_and_validate(headers={"Authorization": "Bearer ada"}, checks=CHECKED)

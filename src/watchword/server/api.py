@@ -206,7 +206,7 @@ class Api:
                 handler=self._authorise,
                 answer=shapes.SessionAnswer,
                 takes_ott=False,
-                errors=(400, 408, 413, 429),
+                errors=(400, 404, 408, 413, 429),
             )
         ]
 

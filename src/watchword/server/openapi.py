@@ -48,7 +48,7 @@ _DESCRIPTIONS = {
     400: "The request is malformed, or the challenge cannot be answered this way; `code` tells which.",
     401: "There is no valid access token.",
     403: "The access token is not one of a user, the profile is not the user's, or too little is enrolled.",
-    404: "There is no such token: unknown, expired, spent and another's look the same.",
+    404: "There is no such path, or no such token: unknown, expired, spent and another's look the same.",
     408: "The body took too long to arrive.",
     413: "The body is larger than 64 KiB.",
     415: "The body is not application/json.",
