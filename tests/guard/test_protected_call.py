@@ -685,7 +685,6 @@ async def test_two_servers_on_one_store_let_one_retry_through(path: str) -> None
 
 
 @pytest.mark.attack(19)
-@pytest.mark.xfail(strict=True, reason="a token is not yet compared with the policy of its spending")
 async def test_an_ott_cleared_at_low_risk_is_no_good_once_the_action_is_of_high_risk(
     product: Product,
 ) -> None:

@@ -456,7 +456,8 @@ def spend(
     over = refused_as(token, limits=limits, now=now)
     if over is not None:
         return Refusal(over)
-    if token.action != action.name:
+    # A policy that was raised since asks for what this token never proved.
+    if (token.action, token.risk, token.bind) != (action.name, action.risk, action.bind):
         return Refusal(Reason.OTHER_ACTION)
     if token.bind is Bind.REQUEST and token.binding.difference(binding) is not None:
         return Refusal(Reason.OTHER_REQUEST)
