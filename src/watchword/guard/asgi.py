@@ -239,8 +239,6 @@ class Gate:
             binding, receive = await self._bind(action, scope, receive)
             caller = _caller(principal)
             decision = await self._engine.protect(caller, action, binding, ott=ott)
-        except _HungUpError:
-            return  # Nobody is left to answer.
         except _Refused as refused:
             answer = refused.problem
         except problems.TROUBLES as error:
@@ -313,7 +311,8 @@ class Gate:
                 while True:
                     message = await receive()
                     if message["type"] == "http.disconnect":
-                        raise _HungUpError
+                        # He may have ended his side alone, and wait for an answer.
+                        raise _Refused(problems.malformed("The body ended early."))
                     chunks.append(message.get("body", b""))
                     size += len(chunks[-1])
                     if size > self._body_max:
@@ -383,10 +382,6 @@ class _Refused(Exception):  # noqa: N818 - it carries an answer, not an error.
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.status)
         self.problem = problem
-
-
-class _HungUpError(Exception):
-    """The client is gone before its request was complete."""
 
 
 def timestamp(now: Instant) -> str:
