@@ -191,6 +191,7 @@ SPELLINGS = [
     PAYMENT.replace("/v3", "/v3;x"),
     PAYMENT.replace("/transfers", "/./transfers"),
     PAYMENT.replace("/transfers", "/%2F/transfers"),
+    PAYMENT.replace("/payments", "%2Fpayments"),
     PAYMENT.replace("435036", "0435036"),
     PAYMENT.replace("payments", "\N{FULLWIDTH LATIN SMALL LETTER P}".encode().decode("latin-1") + "ayments"),
 ]
@@ -201,7 +202,6 @@ AS_ITSELF = [
     f"{PAYMENT}?_method=GET",
     PAYMENT.replace("payments", "%70ayments"),
     PAYMENT.replace("/v3", "/%76%33"),
-    PAYMENT.replace("/payments", "%2Fpayments"),
 ]
 
 
@@ -314,6 +314,21 @@ def test_what_comes_a_byte_a_second_is_given_up_and_delays_nobody(ada: Person, s
         longest = max(longest, time.monotonic() - before)
         assert time.monotonic() - started < 45, f"still open: {waiting}"
     assert longest < 5
+
+
+def test_who_ends_his_side_before_his_body_does_is_answered_400(ada: Person, server: Running) -> None:
+    ott = ada.pay().ott
+    for request in (
+        ada.pay_request(),
+        ada.about("POST", "sms/verify", ott, {"otpCode": "000000"}),
+        ada.about("POST", "sms/trigger", ott, b"ignored"),
+        encode("POST", "/sandbox/users", [("Content-Type", "application/json")], b'{"token":"x"}'),
+    ):
+        with socket.create_connection(server.address, timeout=END_SECONDS) as connection:
+            connection.sendall(request[:-1])
+            connection.shutdown(socket.SHUT_WR)
+            assert connection.recv(12) == b"HTTP/1.1 400"
+    assert ada.wire.control("GET", "/sandbox/outbox") == []
 
 
 def test_bytes_that_make_no_sense_break_nothing(server: Running, ada: Person) -> None:
