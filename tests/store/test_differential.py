@@ -49,6 +49,7 @@ from watchword.domain.limits import DAY_SECONDS, Limits
 from watchword.domain.method import Method
 from watchword.domain.user import UserId
 from watchword.engine.engine import Caller, StepUp, identify
+from watchword.engine.recent import Recent
 from watchword.store.base import Store
 from watchword.store.memory import MemoryStore
 from watchword.store.sqlite import SqliteStore
@@ -181,6 +182,8 @@ class SideBySide(RuleBasedStateMachine):
     def reopen(self) -> None:
         self.runner.run(self.sqlite.store.close())
         self.sqlite.store = self.sqlite.engine.store = self.open()
+        # As a server that has just started: it remembers nothing.
+        self.sqlite.engine._recent = Recent(self.sqlite.store)  # noqa: SLF001
 
     # --- what must hold -----------------------------------------------------------------------
 

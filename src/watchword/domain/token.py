@@ -263,7 +263,7 @@ def _not_open_to(
     if user.attempts.is_locked(now):
         return Refusal(Reason.LOCKED, retry_after=seconds_until(user.attempts.locked_until, now))
     # A credential can be disabled while tokens are open that were issued on it.
-    if method.credential not in user.enrolled() or not any(method in offer for offer in token.open_methods()):
+    if not user.has(method.credential) or not any(method in offer for offer in token.open_methods()):
         return Refusal(Reason.NOT_OFFERED)
     return None
 

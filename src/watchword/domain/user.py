@@ -52,6 +52,12 @@ class UserSecurity:
             KINDS[type(credential)] for credential in self.credentials if not credential.disabled
         )
 
+    def has(self, kind: CredentialKind) -> bool:
+        """Tell whether the user can prove a credential of *kind* now."""
+        return any(
+            KINDS[type(credential)] is kind and not credential.disabled for credential in self.credentials
+        )
+
     def in_session(self, now: Instant) -> bool:
         """Tell whether low-risk actions need no challenge now."""
         return now < self.session_until

@@ -1,7 +1,7 @@
 """The use cases of a step-up: protect, status, trigger, verify, authorise, confirm, release."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import NamedTuple, TypeVar
@@ -20,6 +20,7 @@ from watchword.domain.policy import required
 from watchword.domain.token import OneTimeToken, TokenId
 from watchword.domain.user import UserId, UserSecurity
 from watchword.engine.ports import Clock, Entropy
+from watchword.engine.recent import Recent, Records
 from watchword.engine.turns import Turns
 from watchword.methods.base import Started
 from watchword.methods.phone import CODE_DIGITS, obfuscated
@@ -135,6 +136,7 @@ class Engine:
         self.methods = methods
         self.delivery = delivery
         self.limits = limits
+        self._recent = Recent(store)
         self._turns = Turns()
         self._slow = asyncio.Semaphore(slow_at_once)
 
@@ -190,7 +192,7 @@ class Engine:
         return Approved(decision.token, reserved=isinstance(decision.token.state, tokens.Reserved))
 
     async def _in_session(self, caller: Caller, action: Action) -> bool:
-        user = await self._user(caller.user_id)
+        user = await self._user(self.store, caller.user_id)
         now = self.clock.now()
         if not user.in_session(now):
             return False
@@ -208,10 +210,11 @@ class Engine:
         owner: UserId | None = None,
     ) -> StepUp | Refusal:
         ott = self.entropy.uuid()
-        for _ in range(CONFLICTS_MAX):
-            user = await self._user(caller.user_id)
+
+        async def decide(records: Records) -> Change | Refusal:
+            user = await self._user(records, caller.user_id)
             now = self.clock.now()
-            decision = tokens.issue(
+            return tokens.issue(
                 identify(ott),
                 action=action,
                 required=required(action, user, signs=caller.signs),
@@ -223,12 +226,12 @@ class Engine:
                 limits=self.limits,
                 now=now,
             )
-            if isinstance(decision, Refusal):
-                return decision
-            if await self.store.commit(decision):
-                assert decision.token is not None
-                return StepUp(ott, decision.token)
-        raise StoreContendedError
+
+        issued = await self._settle(decide)
+        if isinstance(issued, Refusal):
+            return issued
+        assert issued.token is not None
+        return StepUp(ott, issued.token)
 
     async def confirm(self, caller: Caller, token_id: TokenId) -> None:
         """Spend a reserved token: its handler succeeded."""
@@ -252,7 +255,7 @@ class Engine:
 
     async def status(self, caller: Caller, ott: str) -> Snapshot | Refusal:
         """Show a token to its owner."""
-        token = await self._owned(caller, identify(ott))
+        token = await self._owned(self.store, caller, identify(ott))
         if token is None:
             return Refusal(Reason.UNKNOWN)
         over = tokens.refused_as(token, limits=self.limits, now=self.clock.now())
@@ -296,11 +299,15 @@ class Engine:
         self, caller: Caller, token_id: TokenId, method: Method
     ) -> tuple[Started, str] | Refusal:
         digits = self.entropy.code(CODE_DIGITS)
-        for _ in range(CONFLICTS_MAX):
-            token = await self._owned(caller, token_id)
+        started: Started | None = None
+
+        async def decide(records: Records) -> Change | Refusal:
+            nonlocal started
+            token = await self._owned(records, caller, token_id)
             if token is None:
                 return Refusal(Reason.UNKNOWN)
-            user, now = await self._user(caller.user_id), self.clock.now()
+            # No version of the user's is compared here, so that a guess at a lock would not be found out.
+            user, now = await self._user(self.store, caller.user_id), self.clock.now()
             refusal = tokens.can_trigger(token, method, user=user, limits=self.limits, now=now)
             if refusal is not None:
                 return refusal
@@ -308,14 +315,16 @@ class Engine:
             started = sender.start(digits, user=user, token=token, limits=self.limits, now=now)
             number = sender.phone(user).digest
             destination = await self.store.destination(number) or Destination(id=number)
-            decision = tokens.trigger(
+            return tokens.trigger(
                 token, started.code, user=user, destination=destination, limits=self.limits, now=now
             )
-            if isinstance(decision, Refusal):
-                return decision
-            if await self.store.commit(decision):
-                return started, token.action
-        raise StoreContendedError
+
+        sent = await self._settle(decide)
+        if isinstance(sent, Refusal):
+            return sent
+        assert sent.token is not None
+        assert started is not None
+        return started, sent.token.action
 
     async def verify(
         self, caller: Caller, ott: str, method: Method, answer: str
@@ -330,29 +339,28 @@ class Engine:
             BusyError: Nothing was compared.
         """
         token_id = identify(ott)
+
+        async def decide(records: Records) -> Change | Refusal:
+            token = await self._owned(records, caller, token_id)
+            if token is None:
+                return Refusal(Reason.UNKNOWN)
+            user = await self._user(records, caller.user_id)
+            refusal = tokens.can_verify(token, method, user=user, limits=self.limits, now=self.clock.now())
+            if refusal is not None:
+                return refusal
+            right = await self._compare(method, answer, user=user, token=token)
+            return tokens.verify(
+                token, method, right=right, user=user, limits=self.limits, now=self.clock.now()
+            )
+
         async with self._turns.of(caller.user_id):
-            for _ in range(CONFLICTS_MAX):
-                token = await self._owned(caller, token_id)
-                if token is None:
-                    return Refusal(Reason.UNKNOWN)
-                user = await self._user(caller.user_id)
-                refusal = tokens.can_verify(
-                    token, method, user=user, limits=self.limits, now=self.clock.now()
-                )
-                if refusal is not None:
-                    return refusal
-                right = await self._compare(method, answer, user=user, token=token)
-                decision = tokens.verify(
-                    token, method, right=right, user=user, limits=self.limits, now=self.clock.now()
-                )
-                if isinstance(decision, Refusal):
-                    return decision
-                if await self.store.commit(decision):
-                    if isinstance(decision, WrongAnswer):
-                        return Wrong(method, decision.attempts_left)
-                    assert decision.token is not None
-                    return self._snapshot(decision.token)
-        raise StoreContendedError
+            counted = await self._settle(decide)
+        if isinstance(counted, Refusal):
+            return counted
+        if isinstance(counted, WrongAnswer):
+            return Wrong(method, counted.attempts_left)
+        assert counted.token is not None
+        return self._snapshot(counted.token)
 
     async def _compare(self, method: Method, answer: str, *, user: UserSecurity, token: OneTimeToken) -> bool:
         verifier = self.methods.verifier(method)
@@ -389,23 +397,23 @@ class Engine:
         preferred: Method | None = None,
     ) -> None:
         """Replace all that a user has enrolled; open tokens are void and the session ends."""
+
+        async def decide(records: Records) -> Change:
+            user, now = await self._user(records, user_id), self.clock.now()
+            return tokens.change_credentials(
+                user,
+                credentials=credentials,
+                preferred=preferred,
+                open_tokens=await self._open_tokens(user, now=now),
+                now=now,
+            )
+
         async with self._turns.of(user_id):
-            for _ in range(CONFLICTS_MAX):
-                user, now = await self._user(user_id), self.clock.now()
-                change = tokens.change_credentials(
-                    user,
-                    credentials=credentials,
-                    preferred=preferred,
-                    open_tokens=await self._open_tokens(user, now=now),
-                    now=now,
-                )
-                if await self.store.commit(change):
-                    return
-        raise StoreContendedError
+            await self._settle(decide)
 
     async def enrolled(self, user_id: UserId) -> frozenset[CredentialKind]:
         """Tell what kinds of credentials a user can prove."""
-        return (await self._user(user_id)).enrolled()
+        return (await self._user(self.store, user_id)).enrolled()
 
     async def sweep(self, *, limit: int = 500) -> int:
         """Remove what is long over; returns how many records went."""
@@ -413,27 +421,34 @@ class Engine:
 
     # --- shared -------------------------------------------------------------------------------
 
-    async def _decide(
-        self,
-        caller: Caller,
-        token_id: TokenId,
-        decide: Callable[[OneTimeToken], Change | Refusal],
-    ) -> Change | Refusal:
-        for _ in range(CONFLICTS_MAX):
-            token = await self._owned(caller, token_id)
-            if token is None:
-                return Refusal(Reason.UNKNOWN)
-            decision = decide(token)
-            if isinstance(decision, Refusal) or await self.store.commit(decision):
+    async def _settle(self, decide: Callable[[Records], Awaitable[Change | Refusal]]) -> Change | Refusal:
+        """Decide, first from what this process stored last, then from the store, until it is stored."""
+        for attempt in range(CONFLICTS_MAX):
+            decision = await decide(self.store if attempt else self._recent)
+            if isinstance(decision, Refusal):
+                if attempt:
+                    return decision
+            elif await self._recent.commit(decision):
                 return decision
         raise StoreContendedError
 
-    async def _owned(self, caller: Caller, token_id: TokenId) -> OneTimeToken | None:
-        token = await self.store.token(token_id)
+    async def _decide(
+        self, caller: Caller, token_id: TokenId, verb: Callable[[OneTimeToken], Change | Refusal]
+    ) -> Change | Refusal:
+        """Carry out a verb that needs the token alone."""
+
+        async def decide(records: Records) -> Change | Refusal:
+            token = await self._owned(records, caller, token_id)
+            return Refusal(Reason.UNKNOWN) if token is None else verb(token)
+
+        return await self._settle(decide)
+
+    async def _owned(self, records: Records, caller: Caller, token_id: TokenId) -> OneTimeToken | None:
+        token = await records.token(token_id)
         return token if token is not None and token.user_id == caller.user_id else None
 
-    async def _user(self, user_id: UserId) -> UserSecurity:
-        return await self.store.user(user_id) or UserSecurity(id=user_id)
+    async def _user(self, records: Records, user_id: UserId) -> UserSecurity:
+        return await records.user(user_id) or UserSecurity(id=user_id)
 
     async def _open_tokens(
         self, user: UserSecurity, *, at_least: int = 0, now: Instant

@@ -12,7 +12,7 @@ from watchword.problems import Problem
 
 BODY_MAX = 64 * 1024
 BODY_SECONDS = 30.0
-_JSON = re.compile(r"application/json\s*(?:;\s*charset=\"?utf-8\"?\s*)?", re.IGNORECASE)
+_JSON = re.compile(rb"application/json\s*(?:;\s*charset=\"?utf-8\"?\s*)?", re.IGNORECASE)
 _AT = re.compile(r" - at `\$\.?(.*)`$")
 _FIELD = re.compile(r"(?:missing required|contains unknown) field `(.*?)`")
 _NAME_MAX = 64
@@ -38,12 +38,11 @@ async def read_json(request: Request, shape: type[S], *, limit: int = BODY_MAX) 
     Raises:
         BadRequestError: 400 where it is not JSON of that shape, 413, 415, or 408 where it took too long.
     """
-    headers = request.headers
-    media_type = headers.get("content-type")
-    if media_type is not None and not _JSON.fullmatch(media_type.strip()):
-        raise _unsupported("Send the body as application/json, in UTF-8.")
-    if headers.get("content-encoding", "identity").strip().lower() not in {"", "identity"}:
-        raise _unsupported("Send the body without Content-Encoding.")
+    for name, value in request.scope["headers"]:
+        if name == b"content-type" and not _JSON.fullmatch(value.strip()):
+            raise _unsupported("Send the body as application/json, in UTF-8.")
+        if name == b"content-encoding" and value.strip().lower() not in {b"", b"identity"}:
+            raise _unsupported("Send the body without Content-Encoding.")
     body = await read(request, limit=limit)
     try:
         return msgspec.convert(strict_json.loads(body), shape)
@@ -60,11 +59,12 @@ async def read(request: Request, *, limit: int) -> bytes:
     Raises:
         BadRequestError: 413 or 408.
     """
-    length = request.headers.get("content-length", "")
-    if length == "0":
-        return b""
-    if length.isascii() and length.isdigit() and (len(length) > len(str(limit)) or int(length) > limit):
-        raise _too_large(limit)
+    for name, value in request.scope["headers"]:
+        if name == b"content-length":
+            if value == b"0":
+                return b""
+            if value.isdigit() and (len(value) > len(str(limit)) or int(value) > limit):
+                raise _too_large(limit)
     chunks: list[bytes] = []
     size = 0
     try:

@@ -15,7 +15,7 @@ from functools import cache
 from importlib import resources
 from pathlib import Path
 from threading import Lock
-from typing import Generic, Literal, NamedTuple, TypeVar, cast
+from typing import Literal, NamedTuple, TypeVar, cast
 
 import apsw
 
@@ -41,9 +41,6 @@ Rarely, since nobody is answered meanwhile; not too rarely, since the log is rea
 
 SWEPT_AT_ONCE = 20
 """How many records one transaction removes, so that no change waits long behind it."""
-
-DECODED_MAX = 2_048
-"""How many records are remembered by their bytes, for those who read what was just written."""
 
 _APPLICATION_ID = 0x57574F54
 _NETWORK_FILE_SYSTEMS = frozenset(
@@ -77,52 +74,18 @@ class _Row(NamedTuple):
     body: bytes
 
 
-class _Decoded(Generic[T]):
-    """
-    Records by their stored form, the newest last.
-
-    The same bytes are the same record, so that this can never be out of date.
-    """
-
-    def __init__(self, encode: Callable[[T], bytes], decode: Callable[[bytes], T]) -> None:
-        self._encode = encode
-        self._decode = decode
-        self._records: dict[bytes, T] = {}
-
-    def encode(self, record: T) -> bytes:
-        """Return the stored form of *record*."""
-        body = self._encode(record)
-        self._keep(body, record)
-        return body
-
-    def decode(self, body: bytes) -> T:
-        """Return the record that *body* is the stored form of."""
-        record = self._records.get(body)
-        if record is None:
-            record = self._decode(body)
-            self._keep(body, record)
-        return record
-
-    def _keep(self, body: bytes, record: T) -> None:
-        self._records[body] = record
-        if len(self._records) > DECODED_MAX:
-            del self._records[next(iter(self._records))]
-
-
 class _Encoded:
     """One change, as it is to be written."""
 
     __slots__ = ("destinations", "events", "tokens", "users")
 
-    def __init__(
-        self, change: Change, *, tokens: _Decoded[OneTimeToken], users: _Decoded[UserSecurity]
-    ) -> None:
+    def __init__(self, change: Change) -> None:
         changed = change.revoked if change.token is None else (change.token, *change.revoked)
         self.tokens = [
-            _Row(token.id, token.version, token.expires_at, tokens.encode(token)) for token in changed
+            _Row(token.id, token.version, token.expires_at, codec.encode_token(token)) for token in changed
         ]
         user, destination = change.user, change.destination
-        self.users = [] if user is None else [_Row(user.id, user.version, 0, users.encode(user))]
+        self.users = [] if user is None else [_Row(user.id, user.version, 0, codec.encode_user(user))]
         self.destinations = (
             []
             if destination is None
@@ -155,8 +118,6 @@ class SqliteStore:
         self._reader: Database | None = open_()
         # A connection serves one thread at a time; there may be an event loop in each.
         self._reading = Lock()
-        self._tokens = _Decoded(codec.encode_token, codec.decode_token)
-        self._users = _Decoded(codec.encode_user, codec.decode_user)
         self._closed = False
         self._writer = GroupCommit[_Encoded | _Removal, int](open_, _write, checkpoint_pages=checkpoint_pages)
 
@@ -204,7 +165,7 @@ class SqliteStore:
         body = self._read("SELECT body FROM token WHERE id = ?", token_id)
         if body is None:
             return None
-        token = self._tokens.decode(body)
+        token = codec.decode_token(body)
         if token.id != token_id:
             raise codec.StoreCorruptError("a token is stored under the id of another")
         return token
@@ -214,7 +175,7 @@ class SqliteStore:
         body = self._read("SELECT body FROM user WHERE id = ?", user_id)
         if body is None:
             return None
-        user = self._users.decode(body)
+        user = codec.decode_user(body)
         if user.id != user_id:
             raise codec.StoreCorruptError("a user is stored under the id of another")
         return user
@@ -235,7 +196,7 @@ class SqliteStore:
 
         Cancelling does not take the change back: the outcome is unknown then.
         """
-        return bool(await self._writer.submit(_Encoded(change, tokens=self._tokens, users=self._users)))
+        return bool(await self._writer.submit(_Encoded(change)))
 
     async def sweep(self, now: Instant, *, limit: int) -> int:
         """Remove what is over since a day, a little at a time."""
