@@ -88,7 +88,9 @@ def test_enter_picks_the_first_method() -> None:
     assert at_terminal("\n")[0].choose(choice(*PHONE)) == "SMS"
 
 
-@pytest.mark.parametrize("typed", ["0", "4", "-1", "x", "²", "99999999999999999999"])
+@pytest.mark.parametrize(
+    "typed", ["0", "4", "-1", "x", "²", "0010", "1000", "99999999999999999999", "1" * 5000]
+)
 def test_what_is_no_number_of_the_list_is_asked_for_again(typed: str) -> None:
     resolver, writes = at_terminal(f"{typed}\n2\n")
     assert resolver.choose(choice(*PHONE)) == "WHATSAPP"

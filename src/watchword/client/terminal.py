@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from typing import TextIO
 
 _TEXT_MAX: Final = 200
+_DIGITS_MAX: Final = 3
 
 _METHODS: Final[Mapping[str, str]] = {
     "PIN": "your PIN",
@@ -70,8 +71,10 @@ class TerminalResolver:
             text = self._read("Number, or q to give up [1]: ").strip().lower() or "1"
             if text == "q":
                 raise _gave_up()
-            if text.isascii() and text.isdigit() and 1 <= int(text[:3]) <= len(choice.methods):
-                return choice.methods[int(text) - 1]
+            # Few digits alone are converted: thousands of them cost time, and int() refuses the most.
+            number = int(text) if text.isascii() and text.isdigit() and len(text) <= _DIGITS_MAX else 0
+            if 1 <= number <= len(choice.methods):
+                return choice.methods[number - 1]
             self._say("Please type one of the numbers.")
 
     def secret(self, question: SecretQuestion, /) -> str | Instead:
