@@ -1,5 +1,6 @@
 """The machine's clock and chance."""
 
+import gc
 import os
 import re
 import subprocess
@@ -8,6 +9,7 @@ import time
 from collections import Counter
 from copy import copy
 from uuid import UUID
+from weakref import ref
 
 import pytest
 
@@ -89,6 +91,14 @@ def test_what_a_fork_made_the_child_forget_is_never_given_out_there() -> None:
     assert len(left) == 63
     entropy._forget()  # noqa: SLF001 - a child counts towards no coverage.
     assert left.isdisjoint(entropy.trace_id() for _ in range(200))
+
+
+def test_chance_that_nobody_holds_any_more_is_let_go_of() -> None:
+    entropy = SystemEntropy()
+    gone = ref(entropy)
+    del entropy
+    gc.collect()
+    assert gone() is None
 
 
 def test_codes_have_their_digits_and_keep_leading_zeros() -> None:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from secrets import randbelow
 from typing import Protocol
+from weakref import WeakSet
 
 from watchword.domain.instant import Instant
 
@@ -50,7 +51,7 @@ class SystemEntropy:
     def __init__(self) -> None:
         """Start with nothing drawn."""
         self._block: Iterator[bytes] = iter(())
-        os.register_at_fork(after_in_child=self._forget)
+        _drawing.add(self)
 
     def uuid(self) -> str:
         """Return a random UUID v4."""
@@ -77,3 +78,15 @@ class SystemEntropy:
     def code(self, digits: int) -> str:
         """Return a code; ``randbelow`` rejects rather than folds, so that no code is likelier."""
         return f"{randbelow(10**digits):0{digits}d}"
+
+
+_drawing: WeakSet[SystemEntropy] = WeakSet()
+
+
+def _forget_all() -> None:
+    for entropy in _drawing:
+        entropy._forget()  # noqa: SLF001 - the other half of the class: a process has one hook for all.
+
+
+# One hook that keeps none of them: what is registered at a fork is never let go of.
+os.register_at_fork(after_in_child=_forget_all)
