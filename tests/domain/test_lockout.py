@@ -66,6 +66,14 @@ def test_a_lock_consumes_the_counts_that_led_to_it_but_not_the_streak() -> None:
     assert failed(K, K, K, K, K, since=attempts, now=later).is_locked(later)
 
 
+@pytest.mark.attack(49)
+def test_a_lock_leaves_the_counts_that_did_not_lead_to_it() -> None:
+    attempts = failed(K, K, K, K, K, since=failed(P, P, P, P).succeeded(K))
+    assert attempts.failures == Tally(possession=4)
+    later = after(NOW, LIMITS.lock_seconds)
+    assert failed(P, since=attempts, now=later).is_locked(later)
+
+
 @pytest.mark.attack(55)
 def test_the_streak_of_a_factor_ends_with_its_success_alone() -> None:
     attempts = failed(K, K, P).succeeded(P)
@@ -87,11 +95,12 @@ class Model:
     """The rule in plain words: the plain history, counted anew at every step."""
 
     history: list[tuple[Factor, bool]] = field(default_factory=list[tuple[Factor, bool]])
+    consumed: dict[Factor | None, int] = field(default_factory=dict[Factor | None, int])
 
     def since_success(self, factor: Factor | None) -> int:
         """Count the failures of *factor* since its last success; of all since any, where it is None."""
         count = 0
-        for tried, right in reversed(self.history):
+        for tried, right in reversed(self.history[self.consumed.get(factor, 0) :]):
             if factor is None or tried is factor:
                 if right:
                     break
@@ -100,6 +109,12 @@ class Model:
 
     def locks(self) -> bool:
         return any(self.since_success(factor) >= 5 for factor in (*Factor, None))
+
+    def consume(self) -> None:
+        """Forget what led to the lock, and nothing else."""
+        for factor in (*Factor, None):
+            if factor is None or self.since_success(factor) >= 5:
+                self.consumed[factor] = len(self.history)
 
 
 @pytest.mark.attack(44)
@@ -116,7 +131,8 @@ def test_the_user_is_locked_exactly_when_the_contract_says_so(steps: list[tuple[
                 assert attempts.streak.of(other) == before.streak.of(other)
         assert attempts.is_locked(now) == model.locks()
         if attempts.is_locked(now):
-            now, model = attempts.locked_until, Model()
+            now = attempts.locked_until
+            model.consume()
         else:
             counted = [attempts.failures.of(each) for each in Factor]
             assert counted == [model.since_success(each) for each in Factor]

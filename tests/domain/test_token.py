@@ -623,3 +623,24 @@ def test_no_event_of_a_token_holds_more_than_names_and_numbers() -> None:
             shown = repr(dict(event.details))
             assert CODE not in shown
             assert all(isinstance(value, str | int) for value in event.details.values())
+
+
+@pytest.mark.attack(19)
+def test_a_token_that_was_cleared_under_other_challenges_is_not_of_the_action_as_it_is_now() -> None:
+    token = make_token(
+        Cleared(NOW),
+        challenges=(
+            Challenge(Method.PIN, passed_by=Method.PIN),
+            Challenge(Method.SMS, (Method.VOICE,), passed_by=Method.VOICE),
+        ),
+    )
+    same = replace(PAYMENT, challenges=((Method.PIN,), (Method.SMS, Method.WHATSAPP, Method.VOICE)))
+    assert isinstance(spend(token, action=same), Change)
+    for raised in (
+        ((Method.PIN,), (Method.SMS,)),
+        ((Method.PIN,), (Method.SMS, Method.VOICE), (Method.FACE_MAP,)),
+        ((Method.FACE_MAP,), (Method.SMS, Method.VOICE)),
+    ):
+        assert spend(token, action=replace(PAYMENT, challenges=raised)) == Refusal(Reason.OTHER_ACTION)
+    signed = make_token(Cleared(NOW), challenges=(Challenge(Method.SIGNATURE, passed_by=Method.SIGNATURE),))
+    assert isinstance(spend(signed, action=same), Change)

@@ -34,6 +34,7 @@ from watchword.domain.instant import Instant
 from watchword.domain.limits import Limits
 from watchword.domain.method import Method
 from watchword.domain.token import Cleared, Reserved, Revoked, Spent
+from watchword.domain.user import UserId
 from watchword.engine import engine as module
 from watchword.engine.engine import (
     Approved,
@@ -369,3 +370,21 @@ async def test_the_error_of_slow_work_is_its_callers(world: World) -> None:
     with pytest.raises(KeyError, match="mine"):
         await world.engine.slowly(work)
     assert await world.engine.slowly(lambda: 7) == 7
+
+
+@pytest.mark.attack(62)
+async def test_users_who_share_a_number_do_not_fail_each_other() -> None:
+    """What was sent to a number is one record: sixty-four triggers at once meet on it."""
+    world = make_world(limits=Limits(sends_per_number=1000), codes=[CODE] * 100)
+    callers = [Caller(UserId(7_000 + number)) for number in range(64)]
+    otts: list[str] = []
+    for caller in callers:
+        await world.enrol(caller.user_id, enrolled_phone(caller.user_id))
+        issued = await world.engine.protect(caller, STATEMENT, READ)
+        assert isinstance(issued, StepUp)
+        otts.append(issued.ott)
+    sent = await asyncio.gather(
+        *(world.engine.trigger(caller, ott, Method.SMS) for caller, ott in zip(callers, otts, strict=True))
+    )
+    assert sent == ["*********8888"] * 64
+    assert len(world.outbox.messages) == 64

@@ -2,11 +2,13 @@
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
 import pytest
+from starlette.responses import PlainTextResponse
 
 from tests.app import (
     BATCH_PATH,
@@ -22,6 +24,7 @@ from tests.app import (
     make_product,
 )
 from tests.factories import BATCH, CODE, NOW, PAYMENT, PIN, STATEMENT, UNKNOWN_OTT, make_world
+from watchword.asgi import ASGIMessage, Receive, Scope, Send
 from watchword.domain.action import Actions, Risk, Route
 from watchword.domain.limits import Limits
 from watchword.domain.method import Method
@@ -524,6 +527,46 @@ async def test_an_exception_gives_the_ott_back(product: Product) -> None:
     assert await state_of(product, ott) is Cleared
     product.bank.error = None
     approved(await product.pay(ott, BODY, path=BATCH_PATH))
+
+
+@pytest.mark.attack(25)
+async def test_a_caller_who_hangs_up_gets_nothing_back(product: Product) -> None:
+    """A handler that notices may fail after it did its work: the caller must not choose that."""
+    ott = await product.cleared_payment(BODY, path=BATCH_PATH)
+    runs = 0
+
+    async def pays_then_looks(scope: Scope, receive: Receive, send: Send) -> None:
+        nonlocal runs
+        await receive()
+        runs += 1
+        if (await receive())["type"] == "http.disconnect":
+            raise ConnectionError
+        await PlainTextResponse("paid")(scope, receive, send)
+
+    app = Guard(
+        pays_then_looks, engine=product.world.engine, actions=Actions([BATCH]), authenticator=product.tokens
+    )
+    headers = [(b"authorization", b"Bearer ada"), (b"x-2fa-approval", ott.encode())]
+    for _ in range(3):
+        scope = {
+            "type": "http",
+            "method": "POST",
+            "path": BATCH_PATH,
+            "query_string": b"",
+            "headers": [*headers, (b"content-type", b"application/json")],
+        }
+        messages = iter(({"type": "http.request", "body": BODY}, {"type": "http.disconnect"}))
+
+        async def receive(messages: Iterator[ASGIMessage] = messages) -> ASGIMessage:
+            return next(messages)
+
+        async def send(_message: ASGIMessage) -> None:
+            """Nobody is left to hear it."""
+
+        with suppress(ConnectionError):
+            await app(scope, receive, send)
+    assert runs == 1
+    assert await state_of(product, ott) is Reserved
 
 
 async def test_the_state_is_settled_before_the_answer_leaves(product: Product) -> None:

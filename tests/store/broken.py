@@ -37,6 +37,11 @@ class ComparesNoUser(MemoryStore):
         return super()._versions(replace(change, user=None))
 
 
+class ComparesNothingThatWasSeen(MemoryStore):
+    def _versions(self, change: Change) -> Iterator[tuple[int, int]]:
+        return super()._versions(replace(change, seen=None))
+
+
 class ComparesNoDestination(MemoryStore):
     def _versions(self, change: Change) -> Iterator[tuple[int, int]]:
         return super()._versions(replace(change, destination=None))

@@ -13,6 +13,7 @@ from watchword.domain.method import Method
 from watchword.domain.token import Cleared, OneTimeToken, TokenId
 from watchword.domain.user import UserId, UserSecurity
 from watchword.store.base import Store
+from watchword.store.memory import MemoryStore
 
 LIMITS = Limits()
 
@@ -27,6 +28,9 @@ class Stores:
     def open(self) -> Store:
         """Open it, be it for the first time."""
         store = self._open()
+        if isinstance(store, MemoryStore):
+            # Its memory stands for the file: what was closed is there again.
+            store._shut = False  # noqa: SLF001 - nothing but these tests opens it twice.
         self._opened.append(store)
         return store
 

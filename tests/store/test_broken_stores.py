@@ -20,6 +20,7 @@ CAUGHT_BY: dict[type[MemoryStore], str] = {
     broken.ComparesNoToken: "a_token_that_moved_on_is_not_overwritten",
     broken.ComparesNoRevokedToken: "a_revoked_token_that_moved_on_is_not_overwritten",
     broken.ComparesNoUser: "a_user_that_moved_on_is_not_overwritten",
+    broken.ComparesNothingThatWasSeen: "what_rests_on_a_user_that_moved_on_is_not_stored",
     broken.ComparesNoDestination: "a_destination_that_moved_on_is_not_overwritten",
     broken.ComparesNothingThatIsNew: "a_record_that_is_not_stored_can_only_be_begun",
     broken.TakesWhateverIsNewer: "a_token_that_moved_on_is_not_overwritten",

@@ -41,6 +41,7 @@ from watchword.domain.lockout import Attempts, Tally
 from watchword.domain.method import Method
 from watchword.domain.token import Cleared, Pending, Reserved, Revoked, Sends, Spent, State, TokenId
 from watchword.domain.user import UserId, UserSecurity
+from watchword.store.base import StoreUnavailableError
 
 STATES: tuple[State, ...] = (
     Pending(),
@@ -146,6 +147,18 @@ async def test_a_user_that_moved_on_is_not_overwritten(stores: Stores) -> None:
         stale = replace(user, version=version, session_until=after(NOW, 300))
         assert not await store.commit(Change(user=stale, events=(event(),)))
     assert await store.user(user.id) == user
+
+
+async def test_what_rests_on_a_user_that_moved_on_is_not_stored(stores: Stores) -> None:
+    store = stores.open()
+    user = await with_user(store)
+    for version in (0, 1, 3, 4):
+        stale = replace(user, version=version)
+        assert not await store.commit(Change(seen=stale, events=(event(),)))
+    assert await store.commit(Change(seen=user, events=(event(number=7),)))
+    assert await store.user(user.id) == user
+    assert await store.commit(Change(user=replace(user, version=user.version + 1)))
+    assert not await store.commit(Change(seen=user))
 
 
 async def test_a_destination_that_moved_on_is_not_overwritten(stores: Stores) -> None:
@@ -319,6 +332,23 @@ async def test_closing_finishes_what_was_accepted(stores: Stores) -> None:
     store = await stores.reopen(store)
     assert all(await asyncio.gather(*waiting))
     assert [await store.user(user.id) for user in users] == users
+
+
+async def test_a_closed_store_refuses_everything(stores: Stores) -> None:
+    store = stores.open()
+    token, user = await ready(store), await with_user(store)
+    await store.close()
+    refused = await asyncio.gather(
+        store.token(token.id),
+        store.user(user.id),
+        store.destination(b"digest"),
+        store.commit(Change(token=next_version(token))),
+        store.sweep(NOW, limit=1),
+        store.events(),
+        return_exceptions=True,
+    )
+    assert [type(answer) for answer in refused] == [StoreUnavailableError] * 6
+    assert await stores.open().token(token.id) == token
 
 
 async def test_a_caller_that_goes_away_hinders_nobody(stores: Stores) -> None:

@@ -58,12 +58,17 @@ class Change:
 
     The version of each record is one more than that of the record it was made from. A store
     that holds any other version refuses the change, for what it was decided from is past.
+
+    Attributes:
+        seen: A user that the decision rests on and does not change; a store that holds any other
+            version refuses the change as well.
     """
 
     token: "OneTimeToken | None" = None
     user: "UserSecurity | None" = None
     destination: "Destination | None" = None
     revoked: tuple["OneTimeToken", ...] = ()
+    seen: "UserSecurity | None" = None
     events: tuple[Event, ...] = ()
 
 

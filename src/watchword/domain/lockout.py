@@ -5,7 +5,7 @@ Locked is the user, for a while, after five failures of one factor with no succe
 factor in between, or five of the user with no success at all in between, whatever the
 methods, tokens and API generations (RTS art. 4(3)(b)). A success ends the count of its own
 factor and that of the user, never another factor's. Nothing else resets a count: no resend,
-no new token, no new credential. A lock consumes the counts that led to it, and ends by time.
+no new token, no new credential. A lock consumes the counts that led to it, no others, and ends by time.
 
 ``streak`` survives locks: it bounds guessing over weeks, until a success or a disabling.
 """
@@ -98,7 +98,13 @@ class Attempts:
         )
         if counted.left(factor, limits) > 0:
             return counted
-        return replace(counted, failures=ZERO, consecutive=0, locked_until=after(now, limits.lock_seconds))
+        led_here = counted.failures.of(factor) >= limits.failures
+        return replace(
+            counted,
+            failures=counted.failures.with_(factor, 0) if led_here else counted.failures,
+            consecutive=0,
+            locked_until=after(now, limits.lock_seconds),
+        )
 
 
 NO_ATTEMPTS = Attempts()

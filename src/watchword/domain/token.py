@@ -313,6 +313,7 @@ def trigger(
             sends=(*(other for other in token.sends if other is not before), sends),
         ),
         destination=counted,
+        seen=user,
         events=(_event(token, EventName.CODE_SENT, now, {"method": code.method.value}),),
     )
 
@@ -456,8 +457,7 @@ def spend(
     over = refused_as(token, limits=limits, now=now)
     if over is not None:
         return Refusal(over)
-    # A policy that was raised since asks for what this token never proved.
-    if (token.action, token.risk, token.bind) != (action.name, action.risk, action.bind):
+    if not _issued_for(token, action):
         return Refusal(Reason.OTHER_ACTION)
     if token.bind is Bind.REQUEST and token.binding.difference(binding) is not None:
         return Refusal(Reason.OTHER_REQUEST)
@@ -470,6 +470,18 @@ def spend(
             events=(_event(token, EventName.TOKEN_RESERVED, now, {"action": token.action}),),
         )
     return _spent(token, now)
+
+
+def _issued_for(token: OneTimeToken, action: Action) -> bool:
+    """Tell whether *token* is of *action* as it is now: one raised since asks for what was never proved."""
+    if (token.action, token.risk, token.bind) != (action.name, action.risk, action.bind):
+        return False
+    if action.challenges is None or token.challenges[0].primary is Method.SIGNATURE:
+        return True
+    return len(token.challenges) == len(action.challenges) and all(
+        set(challenge.methods) <= set(listed)
+        for challenge, listed in zip(token.challenges, action.challenges, strict=True)
+    )
 
 
 def confirm(token: OneTimeToken, *, now: Instant) -> Change | Refusal:

@@ -5,11 +5,11 @@ One record a user, written by every issue and every answer to a challenge, so th
 is what concurrent guesses and concurrent issues meet on.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NewType
 
-from watchword.domain.credential import KINDS, Credential
+from watchword.domain.credential import KINDS, Credential, Phone
 from watchword.domain.instant import NEVER, Instant
 from watchword.domain.lockout import NO_ATTEMPTS, Attempts
 from watchword.domain.method import CredentialKind, Method
@@ -56,6 +56,14 @@ class UserSecurity:
         """Tell whether the user can prove a credential of *kind* now."""
         return any(
             KINDS[type(credential)] is kind and not credential.disabled for credential in self.credentials
+        )
+
+    def phones(self) -> Iterator[Phone]:
+        """Yield the numbers that codes can be sent to, the first enrolled first."""
+        return (
+            credential
+            for credential in self.credentials
+            if isinstance(credential, Phone) and not credential.disabled
         )
 
     def in_session(self, now: Instant) -> bool:

@@ -7,11 +7,11 @@ from hashlib import sha256
 from typing import NamedTuple, TypeVar
 
 from watchword.delivery.base import Delivery, DeliveryError, Message
-from watchword.domain import token as tokens
+from watchword.domain import session as sessions, token as tokens
 from watchword.domain.action import AUTHORISE_SESSION, Action, Risk
 from watchword.domain.binding import Binding
 from watchword.domain.credential import Credential
-from watchword.domain.decision import Change, Event, EventName, Reason, Refusal, WrongAnswer
+from watchword.domain.decision import Change, Reason, Refusal, WrongAnswer
 from watchword.domain.destination import Destination
 from watchword.domain.instant import Instant, seconds_until
 from watchword.domain.limits import Limits
@@ -28,7 +28,7 @@ from watchword.methods.registry import Methods
 from watchword.store.base import Store
 
 CONFLICTS_MAX = 32
-"""How often one use case decides anew before it gives up; only other processes can make it."""
+"""How often one use case decides anew before it gives up; within one process turns see to it."""
 
 SLOW_WAIT_SECONDS = 2.0
 """How long a slow comparison waits for its turn before the caller is told to come back."""
@@ -138,6 +138,7 @@ class Engine:
         self.limits = limits
         self._recent = Recent(store)
         self._turns = Turns()
+        self._numbers = Turns()
         self._slow = asyncio.Semaphore(slow_at_once)
 
     # --- the protected call -------------------------------------------------------------------
@@ -168,9 +169,7 @@ class Engine:
                 if presented is Reason.UNKNOWN:
                     strange = await self.store.token(identify(ott))
                     owner = None if strange is None else strange.user_id
-            elif action.risk is Risk.LOW and await self._in_session(caller, action):
-                return Approved()
-            return await self._issue(caller, action, binding, presented=presented, owner=owner)
+            return await self._pass_or_issue(caller, action, binding, presented=presented, owner=owner)
 
     async def _spend(
         self, caller: Caller, action: Action, binding: Binding, *, token_id: TokenId
@@ -191,16 +190,7 @@ class Engine:
             return Reason.OTHER_REQUEST
         return Approved(decision.token, reserved=isinstance(decision.token.state, tokens.Reserved))
 
-    async def _in_session(self, caller: Caller, action: Action) -> bool:
-        user = await self._user(self.store, caller.user_id)
-        now = self.clock.now()
-        if not user.in_session(now):
-            return False
-        # Nobody passes while the store cannot record that they did.
-        used = Event(name=EventName.SESSION_USED, at=now, user_id=user.id, details={"action": action.name})
-        return await self.store.commit(Change(events=(used,)))
-
-    async def _issue(
+    async def _pass_or_issue(
         self,
         caller: Caller,
         action: Action,
@@ -208,12 +198,15 @@ class Engine:
         *,
         presented: Reason | None = None,
         owner: UserId | None = None,
-    ) -> StepUp | Refusal:
+    ) -> Approved | StepUp | Refusal:
         ott = self.entropy.uuid()
+        by_session = action.risk is Risk.LOW and presented is None and action is not AUTHORISE_SESSION
 
         async def decide(records: Records) -> Change | Refusal:
             user = await self._user(records, caller.user_id)
             now = self.clock.now()
+            if by_session and user.in_session(now):
+                return sessions.use(user, action=action, now=now)
             return tokens.issue(
                 identify(ott),
                 action=action,
@@ -227,11 +220,10 @@ class Engine:
                 now=now,
             )
 
-        issued = await self._settle(decide)
-        if isinstance(issued, Refusal):
-            return issued
-        assert issued.token is not None
-        return StepUp(ott, issued.token)
+        decision = await self._settle(decide)
+        if isinstance(decision, Refusal):
+            return decision
+        return Approved() if decision.token is None else StepUp(ott, decision.token)
 
     async def confirm(self, caller: Caller, token_id: TokenId) -> None:
         """Spend a reserved token: its handler succeeded."""
@@ -248,9 +240,10 @@ class Engine:
     async def authorise(self, caller: Caller, binding: Binding) -> Authorised | Refusal:
         """Issue a token whose only use is to open the low-risk session; returns its OTT with it."""
         async with self._turns.of(caller.user_id):
-            issued = await self._issue(caller, AUTHORISE_SESSION, binding)
+            issued = await self._pass_or_issue(caller, AUTHORISE_SESSION, binding)
         if isinstance(issued, Refusal):
             return issued
+        assert isinstance(issued, StepUp)
         return Authorised(issued.ott, self._snapshot(issued.token))
 
     async def status(self, caller: Caller, ott: str) -> Snapshot | Refusal:
@@ -306,8 +299,7 @@ class Engine:
             token = await self._owned(records, caller, token_id)
             if token is None:
                 return Refusal(Reason.UNKNOWN)
-            # No version of the user's is compared here, so that a guess at a lock would not be found out.
-            user, now = await self._user(self.store, caller.user_id), self.clock.now()
+            user, now = await self._user(records, caller.user_id), self.clock.now()
             refusal = tokens.can_trigger(token, method, user=user, limits=self.limits, now=now)
             if refusal is not None:
                 return refusal
@@ -319,7 +311,10 @@ class Engine:
                 token, started.code, user=user, destination=destination, limits=self.limits, now=now
             )
 
-        sent = await self._settle(decide)
+        user = await self._user(self._recent, caller.user_id)
+        # Users who share a number meet on what was sent to it.
+        async with self._numbers.of(next((phone.digest for phone in user.phones()), None)):
+            sent = await self._settle(decide)
         if isinstance(sent, Refusal):
             return sent
         assert sent.token is not None

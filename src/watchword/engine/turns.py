@@ -1,5 +1,5 @@
 """
-Turns: what one user does at once is done one after the other, within this process.
+Turns: what meets on one record is done one after the other, within this process.
 
 This is a courtesy, not the guard. The guard is the version that each commit compares, and it
 holds between processes too; but sixty-four requests that race for one user's record would
@@ -8,39 +8,38 @@ comparison.
 """
 
 import asyncio
+from collections.abc import Hashable
 from types import TracebackType
-
-from watchword.domain.user import UserId
 
 
 class Turns:
-    """One queue a user, kept only while somebody is in it."""
+    """One queue a key (a user, a number), kept only while somebody is in it."""
 
     def __init__(self) -> None:
         """Start with nobody waiting."""
-        self._turns: dict[UserId, Turn] = {}
+        self._turns: dict[Hashable, Turn] = {}
 
-    def of(self, user_id: UserId) -> "Turn":
-        """Return the user's turn, to be waited for and held with ``async with``."""
-        turn = self._turns.get(user_id)
+    def of(self, key: Hashable) -> "Turn":
+        """Return the key's turn, to be waited for and held with ``async with``."""
+        turn = self._turns.get(key)
         if turn is None:
-            turn = self._turns[user_id] = Turn(self._turns, user_id)
+            turn = self._turns[key] = Turn(self._turns, key)
         return turn
 
     def __len__(self) -> int:
-        """Return how many users have somebody waiting or working."""
+        """Return how many keys have somebody waiting or working."""
         return len(self._turns)
 
 
 class Turn:
     """A lock that forgets itself once nobody holds it or waits for it."""
 
-    __slots__ = ("_all", "_inside", "_lock", "_user_id")
+    __slots__ = ("_all", "_inside", "_key", "_lock")
 
-    def __init__(self, turns: "dict[UserId, Turn]", user_id: UserId) -> None:
+    def __init__(self, turns: "dict[Hashable, Turn]", key: Hashable) -> None:
         """Belong to *turns*."""
         self._all = turns
-        self._user_id = user_id
+        self._key = key
         self._lock = asyncio.Lock()
         self._inside = 0
 
@@ -66,4 +65,4 @@ class Turn:
     def _leave(self) -> None:
         self._inside -= 1
         if not self._inside:
-            del self._all[self._user_id]
+            del self._all[self._key]

@@ -341,7 +341,7 @@ class _Lease:
 
     def __init__(self, engine: Engine, caller: Caller, token_id: TokenId, verdict: _Verdict) -> None:
         self._engine, self._caller, self._token_id, self._verdict = engine, caller, token_id, verdict
-        self._settled = False
+        self._settled = self._hung_up = False
 
     async def run(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         """Run *app*: an answer below 500 spends the token, trouble gives it back."""
@@ -351,8 +351,13 @@ class _Lease:
                 await self._settle(succeeded=message["status"] < 500 and not self._verdict.refused)  # noqa: PLR2004
             await send(message)
 
+        async def watching() -> ASGIMessage:
+            message = await receive()
+            self._hung_up = self._hung_up or message["type"] == "http.disconnect"
+            return message
+
         try:
-            await app(scope, receive, settling)
+            await app(scope, watching, settling)
         except Exception:
             await self._settle(succeeded=False)
             raise
@@ -361,6 +366,9 @@ class _Lease:
         if self._settled:
             return
         self._settled = True
+        if self._hung_up and not succeeded:
+            # A caller who hangs up makes handlers fail when he likes, maybe after they did their work.
+            return
         settle_as = self._engine.confirm if succeeded else self._engine.release
         # Should this fail the lease runs out, and the token is as good as spent.
         with suppress(*problems.TROUBLES):

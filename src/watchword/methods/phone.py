@@ -79,9 +79,8 @@ class PhoneMethod:
         Raises:
             LookupError: The user has none.
         """
-        for entry in user.credentials:
-            if isinstance(entry, Phone) and not entry.disabled:
-                return entry
+        for phone in user.phones():
+            return phone
         message = "the user has no phone number"
         raise LookupError(message)
 

@@ -54,7 +54,8 @@ class Store(Protocol):
 
         Returns:
             False if a stored version is not the one *change* was made from: one less than the
-            record's own, where a record that is not stored counts as version 0.
+            record's own, where a record that is not stored counts as version 0; or the own version
+            of one that was only seen.
         """
         ...
 

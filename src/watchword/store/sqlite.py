@@ -77,7 +77,7 @@ class _Row(NamedTuple):
 class _Encoded:
     """One change, as it is to be written."""
 
-    __slots__ = ("destinations", "events", "tokens", "users")
+    __slots__ = ("destinations", "events", "seen", "tokens", "users")
 
     def __init__(self, change: Change) -> None:
         changed = change.revoked if change.token is None else (change.token, *change.revoked)
@@ -98,6 +98,7 @@ class _Encoded:
                 )
             ]
         )
+        self.seen = change.seen
         self.events = [codec.encode_event(event) for event in change.events]
 
 
@@ -269,12 +270,22 @@ def _remove(connection: Database, removal: _Removal) -> int:
 
 def _write_changes(connection: Database, group: Sequence[_Encoded]) -> list[bool]:
     tokens = _Table(connection, "token", {row.key for each in group for row in each.tokens})
-    users = _Table(connection, "user", {row.key for each in group for row in each.users})
+    users = _Table(
+        connection,
+        "user",
+        {row.key for each in group for row in each.users}
+        | {each.seen.id for each in group if each.seen is not None},
+    )
     destinations = _Table(connection, "destination", {row.key for each in group for row in each.destinations})
     events: list[object] = []
     outcomes: list[bool] = []
     for each in group:
-        fits = tokens.fit(each.tokens) and users.fit(each.users) and destinations.fit(each.destinations)
+        fits = (
+            tokens.fit(each.tokens)
+            and users.fit(each.users)
+            and (each.seen is None or users.holds(each.seen.id, each.seen.version))
+            and destinations.fit(each.destinations)
+        )
         outcomes.append(fits)
         if fits:
             tokens.put(each.tokens)
@@ -309,6 +320,10 @@ class _Table:
     def fit(self, rows: Sequence[_Row]) -> bool:
         """Tell whether each of *rows* was made from the version that is stored."""
         return all(row.version - 1 == self._versions[row.key] for row in rows)
+
+    def holds(self, key: bytes | int, version: int) -> bool:
+        """Tell whether what is stored is of *version*."""
+        return self._versions[key] == version
 
     def put(self, rows: Sequence[_Row]) -> None:
         """Take *rows* as what is stored."""
