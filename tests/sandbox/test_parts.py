@@ -2,6 +2,7 @@
 
 import math
 import sqlite3
+from collections.abc import Callable
 
 import pytest
 
@@ -21,6 +22,7 @@ from watchword.sandbox.outbox import Outbox
 from watchword.sandbox.people import ADA
 from watchword.sandbox.tokens import show
 from watchword.sandbox.world import KeyFile
+from watchword.store.base import StoreUnavailableError
 
 
 class _Stopped:
@@ -99,3 +101,36 @@ def test_a_ledger_takes_all_of_a_change_or_nothing() -> None:
     assert ledger.users() == {UserId(1): (10,)}
     assert ledger.bearers() == []
     ledger.close()
+
+
+def test_a_full_ledger_says_that_nothing_was_kept_and_goes_on_once_there_is_room() -> None:
+    ledger = Ledger()
+    db = ledger._db  # noqa: SLF001 - there is no other way to fill it.
+    (pages,) = db.execute("PRAGMA page_count").fetchone()
+    db.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(StoreUnavailableError):
+        ledger.save_user(UserId(1), tuple(range(10_000)))
+    assert ledger.users() == {}
+    db.execute("PRAGMA max_page_count = 1000")
+    ledger.save_user(UserId(1), (10,))
+    assert ledger.users() == {UserId(1): (10,)}
+    ledger.close()
+
+
+def test_a_closed_ledger_refuses_everything() -> None:
+    ledger = Ledger()
+    ledger.close()
+    bearer = Bearer(b"digest", PrincipalKind.USER, UserId(1))
+    calls: list[Callable[[], object]] = [
+        lambda: ledger.save_user(UserId(1), (10,), bearer),
+        lambda: ledger.save_bearer(bearer),
+        lambda: ledger.count("A__B", None),
+        lambda: ledger.save_moved_ms(1),
+        ledger.users,
+        ledger.bearers,
+        ledger.executions,
+        ledger.moved_ms,
+    ]
+    for call in calls:
+        with pytest.raises(StoreUnavailableError):
+            call()

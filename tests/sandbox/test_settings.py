@@ -217,6 +217,40 @@ async def test_a_reset_waits_for_what_is_under_way(sandbox: Sandbox, ada: Person
     new_ott(later.result())
 
 
+@pytest.mark.parametrize("kept", [True, False])
+async def test_what_outlasts_the_world_it_came_to_is_told_to_come_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, kept: bool
+) -> None:
+    """A reset waits for a slow upload, but not for ever; what comes late then was not done."""
+    monkeypatch.setattr("watchword.sandbox.app.DRAIN_SECONDS", 0.01)
+    arrived, go_on = asyncio.Barrier(3), asyncio.Event()
+
+    async def slowly(body: bytes) -> AsyncGenerator[bytes]:
+        yield body[:-1]
+        await arrived.wait()
+        await go_on.wait()
+        yield body[-1:]
+
+    async with create(data=tmp_path if kept else None) as sandbox, client_of(sandbox) as client:
+        ada, user = _ada(client), b'{"token":"late"}'
+        ott = new_ott(await ada.call("POST", ada.payment, content=b"{}"))
+        await ada.clear(ott, PIN_AND_SMS)
+        async with asyncio.TaskGroup() as tasks:
+            length = {"content-length": "2"}
+            payment = tasks.create_task(
+                ada.call("POST", ada.payment, ott=ott, content=slowly(b"{}"), headers=length)
+            )
+            length = {"content-length": str(len(user)), "content-type": "application/json"}
+            making = tasks.create_task(client.post("/sandbox/users", content=slowly(user), headers=length))
+            await arrived.wait()
+            assert (await client.post("/sandbox/reset")).status_code == 200
+            go_on.set()
+        for late in (payment.result(), making.result()):
+            assert (late.status_code, error_code(late)) == (503, "service.unavailable")
+        assert (await Person(client, "late", 1).get("/v1/me")).status_code == 401
+        assert set((await client.get("/sandbox/executions")).json().values()) == {0}
+
+
 async def test_nothing_secret_is_kept_in_clear_text_and_nobody_else_may_read_it(tmp_path: Path) -> None:
     data = tmp_path / "data"
     async with create(data=data) as sandbox, client_of(sandbox) as client:

@@ -72,7 +72,8 @@ class SystemEntropy:
             drawn = next(self._block, None)
         return drawn
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Drop what lies ready: in a fork it is another process's."""
         self._block = iter(())
 
     def code(self, digits: int) -> str:
@@ -85,7 +86,7 @@ _drawing: WeakSet[SystemEntropy] = WeakSet()
 
 def _forget_all() -> None:
     for entropy in _drawing:
-        entropy._forget()  # noqa: SLF001 - the other half of the class: a process has one hook for all.
+        entropy.forget()
 
 
 # One hook that keeps none of them: what is registered at a fork is never let go of.

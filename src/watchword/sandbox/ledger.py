@@ -18,6 +18,7 @@ import msgspec
 from watchword.domain.token import TokenId
 from watchword.domain.user import UserId
 from watchword.engine.principal import PrincipalKind
+from watchword.store.base import StoreUnavailableError
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS users (
@@ -46,7 +47,12 @@ class Bearer:
 
 
 class Ledger:
-    """The sandbox's own records; used from one event loop."""
+    """
+    The sandbox's own records; used from one event loop.
+
+    Every method but ``close`` raises ``StoreUnavailableError`` when the file cannot be read or
+    written, or is closed.
+    """
 
     def __init__(self, path: Path | None = None) -> None:
         """Open or create the file at *path*; without one, keep everything in memory."""
@@ -67,19 +73,22 @@ class Ledger:
     def save_user(self, user_id: UserId, profiles: tuple[int, ...], bearer: Bearer | None = None) -> None:
         """Remember a user's profiles, and one more token of his."""
         with self._transaction():
-            self._db.execute(
+            self._write(
                 "INSERT INTO users VALUES (NULL, ?, ?)"
                 " ON CONFLICT (id) DO UPDATE SET profiles = excluded.profiles",
-                (user_id, msgspec.json.encode(profiles).decode()),
+                user_id,
+                msgspec.json.encode(profiles).decode(),
             )
             if bearer is not None:
                 self.save_bearer(bearer)
 
     def save_bearer(self, bearer: Bearer) -> None:
         """Remember who holds a token."""
-        self._db.execute(
+        self._write(
             "INSERT OR REPLACE INTO bearers VALUES (?, ?, ?)",
-            (bearer.digest, bearer.kind.value, bearer.user_id),
+            bearer.digest,
+            bearer.kind.value,
+            bearer.user_id,
         )
 
     def users(self) -> dict[UserId, tuple[int, ...]]:
@@ -98,9 +107,10 @@ class Ledger:
 
     def count(self, action: str, token_id: TokenId | None) -> None:
         """Count one run of a protected handler."""
-        self._db.execute(
+        self._write(
             "INSERT INTO executions VALUES (?, ?, 1) ON CONFLICT DO UPDATE SET count = count + 1",
-            (_NO_OTT if token_id is None else token_id, action),
+            _NO_OTT if token_id is None else token_id,
+            action,
         )
 
     def executions(self, token_id: TokenId | None = None) -> dict[str, int]:
@@ -120,20 +130,37 @@ class Ledger:
 
     def save_moved_ms(self, moved_ms: int) -> None:
         """Remember how far the clock was moved: records of the future make no sense without it."""
-        self._db.execute("INSERT OR REPLACE INTO clock VALUES (1, ?)", (moved_ms,))
+        self._write("INSERT OR REPLACE INTO clock VALUES (1, ?)", moved_ms)
 
     # ------------------------------------------------------------------------------------------
 
     def _rows(self, query: str, *values: bytes) -> list[tuple[Any, ...]]:
-        with closing(self._db.execute(query, values)) as cursor:
+        with _told(), closing(self._db.execute(query, values)) as cursor:
             return cursor.fetchall()
+
+    def _write(self, statement: str, *values: bytes | str | int | None) -> None:
+        with _told():
+            self._db.execute(statement, values)
 
     @contextmanager
     def _transaction(self) -> Generator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
+        self._write("BEGIN IMMEDIATE")
         try:
             yield
+            self._write("COMMIT")
         except BaseException:
-            self._db.execute("ROLLBACK")
+            # A full disk makes SQLite roll back by itself.
+            if self._db.in_transaction:
+                self._write("ROLLBACK")
             raise
-        self._db.execute("COMMIT")
+
+
+@contextmanager
+def _told() -> Generator[None]:
+    """Tell in our words that the file does not answer: it is full, or of a world that is over."""
+    try:
+        yield
+    except sqlite3.IntegrityError:
+        raise  # Not the file's fault but ours.
+    except sqlite3.Error as error:
+        raise StoreUnavailableError(f"the ledger: {error}") from error

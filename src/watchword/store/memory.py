@@ -15,6 +15,7 @@ from watchword.domain.instant import Instant, after as later
 from watchword.domain.limits import DAY_SECONDS
 from watchword.domain.token import OneTimeToken, TokenId
 from watchword.domain.user import UserId, UserSecurity
+from watchword.store.base import StoreUnavailableError
 
 
 class MemoryStore:
@@ -26,21 +27,26 @@ class MemoryStore:
         self._users: dict[UserId, UserSecurity] = {}
         self._destinations: dict[bytes, Destination] = {}
         self._events: list[Event] = []
+        self._shut = False
 
     async def token(self, token_id: TokenId) -> OneTimeToken | None:
         """Look a token up."""
+        self._refuse_if_shut()
         return self._tokens.get(token_id)
 
     async def user(self, user_id: UserId) -> UserSecurity | None:
         """Look a user's security state up."""
+        self._refuse_if_shut()
         return self._users.get(user_id)
 
     async def destination(self, destination_id: bytes) -> Destination | None:
         """Look up what was sent to a number."""
+        self._refuse_if_shut()
         return self._destinations.get(destination_id)
 
     async def commit(self, change: Change) -> bool:
         """Store a change, or do nothing."""
+        self._refuse_if_shut()
         await asyncio.sleep(0)
         if any(expected != stored for expected, stored in self._versions(change)):
             return False
@@ -61,32 +67,45 @@ class MemoryStore:
         if change.user is not None:
             user = self._users.get(change.user.id)
             yield change.user.version - 1, 0 if user is None else user.version
+        if change.seen is not None:
+            user = self._users.get(change.seen.id)
+            yield change.seen.version, 0 if user is None else user.version
         if change.destination is not None:
             destination = self._destinations.get(change.destination.id)
             yield change.destination.version - 1, 0 if destination is None else destination.version
 
     async def sweep(self, now: Instant, *, limit: int) -> int:
         """Remove what is over since a day."""
-        tokens = [token.id for token in self._tokens.values() if now >= later(token.expires_at, DAY_SECONDS)][
-            :limit
-        ]
+        self._refuse_if_shut()
+        # Others run between one sweep and the next; and none looks further than it removes.
+        await asyncio.sleep(0)
+        day_ago = later(now, -DAY_SECONDS)
+        over = (token.id for token in self._tokens.values() if token.expires_at <= day_ago)
+        tokens = list(islice(over, limit))
         for token_id in tokens:
             del self._tokens[token_id]
-        destinations = [
+        quiet = (
             destination.id
             for destination in self._destinations.values()
-            if now >= later(destination.sent_at[-1], DAY_SECONDS)
-        ][: limit - len(tokens)]
+            if destination.sent_at[-1] <= day_ago
+        )
+        destinations = list(islice(quiet, limit - len(tokens)))
         for destination_id in destinations:
             del self._destinations[destination_id]
         return len(tokens) + len(destinations)
 
     async def events(self, *, after: int = 0, limit: int = 1000) -> Sequence[tuple[int, Event]]:
         """Read the audit trail."""
+        self._refuse_if_shut()
         return list(enumerate(islice(self._events, after, after + limit), start=after + 1))
 
     async def close(self) -> None:
-        """Let go of nothing."""
+        """Answer nobody any more; what was accepted is finished all the same."""
+        self._shut = True
+
+    def _refuse_if_shut(self) -> None:
+        if self._shut:
+            raise StoreUnavailableError("the store is closed")
 
 
 def _tokens(change: Change) -> tuple[OneTimeToken, ...]:
