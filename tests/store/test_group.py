@@ -1,7 +1,8 @@
-"""Group commit by itself: whatever goes wrong, everybody who waits is told, and the next write is a new one."""
+"""Group commit by itself: whatever goes wrong, who waits is told, and the next write is a new one."""
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any, cast
@@ -22,10 +23,10 @@ class Faulty:
         self._connection = connection
         self._faults = faults
 
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 - whatever the connection has.
+    def __getattr__(self, name: str) -> Any:
         return getattr(self._connection, name)
 
-    def execute(self, statement: str, *bindings: Any) -> Any:  # noqa: ANN401 - as above.
+    def execute(self, statement: str, *bindings: Any) -> Any:
         """Run a statement, unless it is to fail."""
         if statement in self._faults:
             raise self._faults[statement]
@@ -159,7 +160,7 @@ async def test_of_loops_that_begin_at_once_one_writes_and_the_others_are_told(fi
         except (StoreUnavailableError, TimeoutError) as error:
             ends.append(type(error))
 
-    threads = [in_a_loop_of_its_own(lambda number=number: write(number)) for number in range(8)]
+    threads = [in_a_loop_of_its_own(partial(write, number)) for number in range(8)]
     for thread in threads:
         await asyncio.to_thread(thread.join)
     assert set(map(type, ends)) <= {int, type}

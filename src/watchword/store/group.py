@@ -8,6 +8,7 @@ at every one (measured: 1,840 µs of CPU a step-up so, 1,160 µs this way). Whil
 for the disk the next one gathers, so that a slow disk makes larger groups, not a longer queue.
 
 Each moment the connection belongs to one side: to the loop, or to the thread while a job is out.
+One event loop writes; another may only take over once that one is closed.
 """
 
 import asyncio
@@ -16,8 +17,9 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from queue import SimpleQueue
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any, Generic, Protocol, TypeAlias, TypeVar
 
 import apsw
@@ -56,6 +58,9 @@ Outcome = TypeVar("Outcome")
 
 
 Group: TypeAlias = list[tuple[Item, asyncio.Future[Outcome]]]
+
+Job: TypeAlias = Callable[[], Callable[[], None]]
+"""What the thread does; returns how its loop goes on."""
 
 
 class Rows(Protocol):
@@ -140,13 +145,16 @@ class GroupCommit(Generic[Item, Outcome]):
         self._checkpoint_pages = checkpoint_pages
         self._connection: Database | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._taking_over = Lock()
         self._waiting: deque[tuple[Item, asyncio.Future[Outcome]]] = deque()
         self._alone = 0  # How many of those that wait are written one by one, to find the one at fault.
         self._busy = False
         self._idle: asyncio.Event | None = None
         self._closed = False
         self._pages = self._copied = 0
-        self._jobs: SimpleQueue[Callable[[], None] | None] = SimpleQueue()
+        self._jobs: SimpleQueue[tuple[asyncio.AbstractEventLoop, Group[Item, Outcome], Job] | None] = (
+            SimpleQueue()
+        )
         self._thread: Thread | None = None
 
     async def submit(self, item: Item) -> Outcome:
@@ -160,9 +168,9 @@ class GroupCommit(Generic[Item, Outcome]):
         """
         if self._closed:
             raise StoreUnavailableError("the store is closed")
+        loop = self._belong()
         if len(self._waiting) >= WAITING_MAX:
             raise StoreUnavailableError("too many changes wait to be stored")
-        loop = self._belong()
         future: asyncio.Future[Outcome] = loop.create_future()
         self._waiting.append((item, future))
         if not self._busy:
@@ -173,26 +181,47 @@ class GroupCommit(Generic[Item, Outcome]):
     async def close(self) -> None:
         """Write what was taken, then let go of the file."""
         self._closed = True
-        if self._busy and asyncio.get_running_loop() is self._loop:
-            self._idle = self._idle or asyncio.Event()
-            await self._idle.wait()
+        loop = self._loop
+        if loop is asyncio.get_running_loop():
+            await self._rested()
+        elif loop is not None and loop.is_running():
+            await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._rested(), loop))
         if self._thread is not None:
             self._jobs.put(None)
             await asyncio.to_thread(self._thread.join)
         self._checkpoint(1)
         self._forget()
 
+    async def _rested(self) -> None:
+        """Wait until everything that was taken is written."""
+        if self._busy:
+            self._idle = self._idle or asyncio.Event()
+            await self._idle.wait()
+
     def _belong(self) -> asyncio.AbstractEventLoop:
+        """Make the running loop the one that writes, unless another one is."""
         loop = asyncio.get_running_loop()
-        if self._loop is not loop:
-            if self._loop is not None and self._busy and not self._loop.is_closed():
+        with self._taking_over:
+            if self._loop is loop:
+                return loop
+            if self._loop is not None and not self._loop.is_closed():
                 raise StoreUnavailableError("the store is being written to by another event loop")
-            self._loop, self._busy = loop, False
-            self._waiting.clear()
-        if self._thread is None:
-            self._thread = Thread(target=self._work, name="watchword-store", daemon=True)
-            self._thread.start()
+            left, self._loop = self._loop, loop
+            if self._thread is None:
+                self._thread = Thread(target=self._work, name="watchword-store", daemon=True)
+                self._thread.start()
+            if left is not None:
+                self._take_over()
         return loop
+
+    def _take_over(self) -> None:
+        """Begin anew after a loop that was closed, once the thread is done with what that one gave it."""
+        while self._waiting:
+            _, future = self._waiting.popleft()
+            with suppress(RuntimeError, asyncio.InvalidStateError):  # Nobody hears, or he was cancelled.
+                future.set_exception(StoreUnavailableError("the event loop was closed before the write"))
+        self._alone, self._idle, self._busy = 0, None, True
+        self._lend([], self._clear)
 
     # --- on the loop --------------------------------------------------------------------------
 
@@ -209,7 +238,7 @@ class GroupCommit(Generic[Item, Outcome]):
                 self._connection = self._connect()
             self._connection.execute("BEGIN IMMEDIATE")
         except apsw.BusyError:
-            self._jobs.put(lambda: self._begin(group))
+            self._lend(group, lambda: self._begin(group))
         except Exception as error:  # noqa: BLE001 - whoever waits must hear of it, whatever it is.
             self._failed(group, error)
         else:
@@ -221,7 +250,7 @@ class GroupCommit(Generic[Item, Outcome]):
         try:
             outcomes = self._write(self._connection, [item for item, _ in group])
         except Exception as error:  # noqa: BLE001 - as above.
-            roll_back(self._connection)
+            self._roll_back()
             if len(group) > 1 and not isinstance(error, FAULTS_OF_THE_FILE):
                 # One of them is at fault, which shall not harm the others.
                 self._waiting.extendleft(reversed(group))
@@ -230,11 +259,12 @@ class GroupCommit(Generic[Item, Outcome]):
             else:
                 self._failed(group, error)
         else:
-            self._jobs.put(lambda: self._commit(group, outcomes))
+            self._lend(group, lambda: self._commit(group, outcomes))
 
     def _failed(self, group: Group[Item, Outcome], error: Exception) -> None:
         if isinstance(error, FAULTS_OF_THE_FILE):
             self._forget()
+        self._roll_back()
         for _, future in group:
             if not future.done():  # Whoever waited was cancelled.
                 # Each gets an exception of its own: one that is raised grows a traceback.
@@ -243,18 +273,13 @@ class GroupCommit(Generic[Item, Outcome]):
         assert self._loop is not None
         self._loop.call_soon(self._next)
 
-    def _committed(
-        self, group: Group[Item, Outcome], outcomes: Sequence[Outcome], error: Exception | None
-    ) -> None:
-        if error is not None:
-            self._failed(group, error)
-            return
+    def _committed(self, group: Group[Item, Outcome], outcomes: Sequence[Outcome]) -> None:
         for (_, future), outcome in zip(group, outcomes, strict=True):
             if not future.done():
                 future.set_result(outcome)
         if self._pages - self._copied >= self._checkpoint_pages:
             # Nobody waits for this one: it comes after the answers.
-            self._jobs.put(lambda: self._copy(self._checkpoint_pages))
+            self._lend([], lambda: self._copy(self._checkpoint_pages))
         else:
             self._next()
 
@@ -269,49 +294,53 @@ class GroupCommit(Generic[Item, Outcome]):
         """Copy the log if nothing was written since."""
         if not self._busy and not self._closed and self._pages == pages:
             self._busy = True
-            self._jobs.put(lambda: self._copy(1))
+            self._lend([], lambda: self._copy(1))
+
+    def _lend(self, group: Group[Item, Outcome], job: Job) -> None:
+        """Leave the connection to the thread for *job*, which *group* waits for."""
+        assert self._loop is not None
+        self._jobs.put((self._loop, group, job))
 
     # --- in the thread, while the connection is lent to it ------------------------------------
 
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
-            job()
+            loop, group, do = job
+            answer: Callable[[], None]
+            try:
+                answer = do()
+            except Exception as error:  # noqa: BLE001 - as above; and this thread must outlive it.
+                # Closing ends its transaction as well, which a ROLLBACK that fails would not.
+                self._forget()
+                answer = partial(self._failed, group, error)
+            try:
+                loop.call_soon_threadsafe(answer)
+            except RuntimeError:
+                # The loop is closed: nobody waits any more, and another loop may take over.
+                _log.debug("an event loop ended before it was answered")
 
-    def _begin(self, group: Group[Item, Outcome]) -> None:
+    def _begin(self, group: Group[Item, Outcome]) -> Callable[[], None]:
         """Wait for another process to end its transaction."""
-        connection = self._connection
-        assert connection is not None
-        connection.set_busy_handler(patience())
-        failed: Exception | None = None
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-        except Exception as error:  # noqa: BLE001 - as above.
-            failed = error
-        connection.set_busy_handler(None)
-        self._tell(lambda: self._apply(group) if failed is None else self._failed(group, failed))
+        if self._connection is None:
+            self._connection = self._connect()
+        self._connection.set_busy_handler(patience())
+        self._connection.execute("BEGIN IMMEDIATE")
+        self._connection.set_busy_handler(None)
+        return lambda: self._apply(group)
 
-    def _commit(self, group: Group[Item, Outcome], outcomes: Sequence[Outcome]) -> None:
+    def _commit(self, group: Group[Item, Outcome], outcomes: Sequence[Outcome]) -> Callable[[], None]:
         """Wait for the disk."""
         assert self._connection is not None
-        failed: Exception | None = None
-        try:
-            self._connection.execute("COMMIT")
-        except Exception as error:  # noqa: BLE001 - as above.
-            failed = error
-            roll_back(self._connection)
-        self._tell(lambda: self._committed(group, outcomes, failed))
+        self._connection.execute("COMMIT")
+        return lambda: self._committed(group, outcomes)
 
-    def _copy(self, threshold: int) -> None:
+    def _copy(self, threshold: int) -> Callable[[], None]:
         self._checkpoint(threshold)
-        self._tell(self._next)
+        return self._next
 
-    def _tell(self, what: Callable[[], None]) -> None:
-        assert self._loop is not None
-        try:
-            self._loop.call_soon_threadsafe(what)
-        except RuntimeError:
-            # The loop is closed: nobody waits any more, and another loop may take over.
-            _log.debug("an event loop ended before it was answered")
+    def _clear(self) -> Callable[[], None]:
+        self._roll_back()
+        return self._next
 
     # --- on whichever side has the connection -------------------------------------------------
 
@@ -339,6 +368,13 @@ class GroupCommit(Generic[Item, Outcome]):
         except apsw.Error as error:
             # The log just grows, and the next one tries again.
             _log.warning("the write-ahead log could not be copied into the database: %s", error)
+
+    def _roll_back(self) -> None:
+        """End what transaction there is, if need be with the connection."""
+        if self._connection is not None:
+            roll_back(self._connection)
+            if self._connection.in_transaction:
+                self._forget()
 
     def _forget(self) -> None:
         connection, self._connection = self._connection, None
