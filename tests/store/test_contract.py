@@ -152,7 +152,7 @@ async def test_a_user_that_moved_on_is_not_overwritten(stores: Stores) -> None:
 async def test_what_rests_on_a_user_that_moved_on_is_not_stored(stores: Stores) -> None:
     store = stores.open()
     user = await with_user(store)
-    for version in (0, 1, 3, 4):
+    for version in (user.version - 1, user.version + 1, user.version + 2):
         stale = replace(user, version=version)
         assert not await store.commit(Change(seen=stale, events=(event(),)))
     assert await store.commit(Change(seen=user, events=(event(number=7),)))
