@@ -68,6 +68,18 @@ async def test_what_is_left_out_is_made_up_and_never_anothers(client: httpx2.Asy
     assert error_code(await stranger.get(stranger.statement)) == "profile.not.allowed"
 
 
+async def test_what_is_made_up_is_a_number_that_every_json_reader_can_hold(
+    client: httpx2.AsyncClient,
+) -> None:
+    highest = 2**53 - 1
+    await _made(client, token="highest", userId=highest, profileIds=[highest])
+    made = [await _made(client, token=token) for token in ("first", "second")]
+    assert [(each["userId"], each["profileIds"]) for each in made] == [
+        (7_000_001, [700_001]),
+        (7_000_002, [700_002]),
+    ]
+
+
 async def test_two_users_do_not_share_what_either_passed(client: httpx2.AsyncClient) -> None:
     first = Person(
         client, "first", (await _made(client, token="first", phoneNumber="+6591234567"))["profileIds"][0]
@@ -182,11 +194,13 @@ GOOD: dict[str, object] = {"token": "mine", "pin": "1234"}
         ({"token": 1}, "token"),
         ({"userId": 0}, "userId"),
         ({"userId": -1}, "userId"),
+        ({"userId": 2**53}, "userId"),
         ({"userId": "42"}, "userId"),
         ({"userId": 4.5}, "userId"),
         ({"userId": True}, "userId"),
         ({"profileIds": []}, "profileIds"),
         ({"profileIds": [1, 1]}, "profileIds"),
+        ({"profileIds": [2**53]}, "profileIds"),
         ({"profileIds": ["1"]}, "profileIds"),
         ({"profileIds": 1}, "profileIds"),
         ({"profileIds": list(range(1, 60))}, "profileIds"),

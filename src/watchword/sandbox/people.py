@@ -6,9 +6,10 @@ the engine, as it does anywhere else: changing it voids open tokens, and ends no
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from itertools import count
 from typing import Annotated, Literal
 
 from cryptography.exceptions import UnsupportedAlgorithm
@@ -28,7 +29,10 @@ RSA_BITS_MIN = 2048
 _FIRST_USER_ID = 7_000_001
 _FIRST_PROFILE_ID = 700_001
 
-Id = Annotated[int, Meta(ge=1, le=2**53)]
+_ID_MAX = 2**53 - 1
+"""Beyond it two numbers are one to whoever reads JSON's as doubles (RFC 8259 section 6)."""
+
+Id = Annotated[int, Meta(ge=1, le=_ID_MAX)]
 Token = Annotated[str, Meta(pattern=r"\A[!-~]{1,512}\Z")]
 PinDigits = Annotated[str, Meta(pattern=r"\A[0-9]{4}\Z")]
 PhoneNumber = Annotated[str, Meta(pattern=r"\A\+[1-9][0-9]{6,14}\Z")]
@@ -181,11 +185,11 @@ class People:
         holder = self._bearers.get(digest)
         if holder is not None and holder.user_id is not None:
             return holder.user_id
-        return UserId(max((_FIRST_USER_ID - 1, *(self._profiles))) + 1)
+        return UserId(_next_id(_FIRST_USER_ID, self._profiles))
 
     def _free_profile(self) -> int:
-        taken = (profile for profiles in self._profiles.values() for profile in profiles)
-        return max((_FIRST_PROFILE_ID - 1, *taken)) + 1
+        taken = {profile for profiles in self._profiles.values() for profile in profiles}
+        return _next_id(_FIRST_PROFILE_ID, taken)
 
     async def _credentials(
         self, new: NewUser, user_id: UserId, keys: Sequence[bytes]
@@ -224,6 +228,12 @@ class People:
         self._principals[bearer.digest] = Principal(
             kind=bearer.kind, user_id=bearer.user_id, profile_ids=frozenset(profiles)
         )
+
+
+def _next_id(first: int, taken: Collection[int]) -> int:
+    """Return the number after the highest that is taken; the first free one if that was the last."""
+    following = max((first - 1, *taken)) + 1
+    return following if following <= _ID_MAX else next(free for free in count(first) if free not in taken)
 
 
 def _kind(new: NewUser) -> PrincipalKind:
