@@ -287,6 +287,26 @@ async def test_a_broken_key_file_is_named_and_left_alone(tmp_path: Path, content
     assert keys.read_text() == content
 
 
+@pytest.mark.parametrize("content", [None, "{"])
+async def test_a_reset_that_could_not_start_again_leaves_everything_as_it_is(
+    tmp_path: Path, content: str | None
+) -> None:
+    keys = tmp_path / "keys.json"
+    async with create(data=tmp_path) as sandbox, client_of(sandbox) as client:
+        ada, kept = _ada(client), keys.read_bytes()
+        ott = new_ott(await ada.get(ada.statement))
+        if content is None:
+            keys.unlink()
+        else:
+            keys.write_text(content)
+        assert (await client.post("/sandbox/reset")).status_code == 500
+        await ada.clear(ott, SMS)
+        assert (await ada.get(ada.statement, ott=ott)).status_code == 200
+        keys.write_bytes(kept)
+        assert (await client.post("/sandbox/reset")).status_code == 200
+        assert (await client.get(f"/sandbox/tokens/{ott}")).status_code == 404
+
+
 async def test_a_key_file_that_is_gone_is_missed_and_no_other_takes_its_place(tmp_path: Path) -> None:
     async with create(data=tmp_path):
         pass

@@ -108,8 +108,15 @@ class Sandbox:
         await self._opened.aclose()
 
     async def reset(self) -> World:
-        """Go back to the start: forget everything, and open a new world."""
+        """
+        Go back to the start: forget everything, and open a new world.
+
+        Raises:
+            UnusableDataError: The data directory could not be opened again; nothing was forgotten.
+        """
         async with self._resetting:
+            if self._data is not None:
+                prepare(self._data)
             await self._drain()
             await self.stop()
             if self._data is not None:

@@ -142,10 +142,10 @@ class World:
 
 def prepare(data: Path) -> None:
     """
-    Make the directory and its keys, where they are not there yet.
+    Make the directory and its keys, where they are not there yet; read them where they are.
 
     Raises:
-        UnusableDataError: *data* is no place to keep anything.
+        UnusableDataError: *data* is no place to keep anything, or its keys are broken.
     """
     try:
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -154,6 +154,7 @@ def prepare(data: Path) -> None:
             if (data / _STORE).exists():
                 raise UnusableDataError(f"{keys} is missing: nothing in {data} can be read without it")
             _write_keys(keys)
+        _read_keys(keys)
         # Made here for its mode: SQLite takes an empty file for a new one, and its companions follow it.
         os.close(os.open(data / _LEDGER, os.O_CREAT | os.O_RDWR, 0o600))
     except OSError as error:
@@ -205,5 +206,7 @@ def _read_keys(path: Path) -> Keyring:
     try:
         kept = msgspec.json.decode(path.read_bytes(), type=KeyFile)
         return Keyring(kept.keys, active=kept.active)
+    except OSError as error:
+        raise UnusableDataError(f"{path}: {error.strerror or type(error).__name__}") from error
     except (msgspec.DecodeError, ValueError) as error:
         raise UnusableDataError(f"{path}: not a key file of the sandbox") from error
