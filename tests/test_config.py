@@ -10,6 +10,7 @@ from watchword.config import ConfigError, load, parse
 from watchword.domain.action import Bind, Risk, Spend
 from watchword.domain.limits import Limits
 from watchword.domain.method import Method
+from watchword.sandbox.world import ACTIONS
 
 CONTRACT = """
 [session]
@@ -24,8 +25,17 @@ bind = "request"              # or "action"
 spend = "before"              # or "on-success"
 """
 TEN_YEARS = 10 * 365 * 24 * 60 * 60
-LEAST_0 = {"resend_seconds", "disable_pin_after", "disable_possession_after"}
-MOST = {"failures": 5, "code_tries": 5, "code_seconds": 600}
+LEAST = {"resend_seconds": 0, "disable_pin_after": 0, "disable_possession_after": 0, "lock_seconds": 60}
+MOST = {
+    "failures": 5,
+    "code_tries": 5,
+    "code_seconds": 600,
+    "disable_pin_after": 10,
+    "disable_possession_after": 100,
+    "tokens_live": 1_000,
+    "sends_per_token": 100,
+    "sends_per_number": 10_000,
+}
 NAMES = [
     field.name for field in fields(Limits) if field.name not in {"session_seconds", "spend_within_seconds"}
 ]
@@ -176,6 +186,7 @@ def test_one_that_can_is_taken(challenges: list[list[str]]) -> None:
         ({"match": ["get /a"]}, "actions: A__B: 'get /a' is not of the form"),
         ({"match": ["GET /a/{b"]}, "actions: A__B: 'GET /a/{b' has a brace"),
         ({"match": ["GET  /a"]}, "actions: A__B: 'GET  /a' is not of the form"),
+        ({"match": ["GET /a?b=1"]}, "actions: A__B: 'GET /a?b=1' cannot match"),
         ({"challenges": []}, "actions: A__B: challenges must hold"),
         ({"challenges": [[]]}, "actions: A__B: challenges must hold"),
         ({"challenges": [["PIN"], []]}, "actions: A__B: challenges must hold"),
@@ -195,6 +206,65 @@ def test_one_route_belongs_to_one_action() -> None:
     (found,) = mistakes(text)
     assert found.startswith("actions: TWO: GET /a/{y} belongs to ONE")
     assert parse(action(name="ONE", match=["GET /a/{x}"]) + action(name="TWO", match=["POST /a/{y}"])).actions
+
+
+@pytest.mark.attack(174)
+@pytest.mark.parametrize(
+    ("broad", "narrow"),
+    [
+        ("POST /x/{r:path}", "POST /x/pay"),
+        ("POST /x/{r:path}", "POST /x/{id}/pay"),
+        ("POST /{r:path}", "POST /x/{q:path}"),
+        ("POST /x{r:path}", "POST /x/{q:path}"),
+        ("POST /{r:path}/pay", "POST /x/{id}/pay"),
+        ("POST /x/{id}", "POST /x/pay"),
+        ("POST /x/{id}", "POST /x/{name}.json"),
+        ("POST /{a}/{b}", "POST /x/{b}"),
+        ("GET /x/{id}", "HEAD /x/pay"),
+        ("GET /x", "HEAD /x"),
+    ],
+)
+def test_an_action_that_a_broader_one_would_hide_is_refused_and_comes_first(broad: str, narrow: str) -> None:
+    """Otherwise ``low "POST /x/{r:path}"`` would decide for ``high "POST /x/pay"``, and nobody would know."""
+    low, high = action(name="WIDE", match=[broad]), action(name="PAY", risk="high", match=[narrow])
+    (found,) = mistakes(low + high)
+    assert found.startswith(
+        f"actions: PAY: {narrow} is never reached, since {broad} of WIDE stands before it"
+    )
+    assert "put the narrower one, PAY, first" in found
+    assert parse(high + low).actions
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("POST /x/{id}", "POST /y/{id}"),
+        ("POST /x/{r:path}", "GET /x/pay"),
+        ("HEAD /x/{r:path}", "GET /x/pay"),
+        ("POST /x/{r:path}", "POST /x"),
+        ("POST /x/{id}", "POST /x/{id}/pay"),
+    ],
+)
+def test_actions_that_hide_nothing_stand_in_any_order(first: str, second: str) -> None:
+    one, two = action(name="ONE", match=[first]), action(name="TWO", match=[second])
+    assert parse(one + two).actions
+    assert parse(two + one).actions
+
+
+def test_an_action_may_have_a_broad_and_a_narrow_route_in_any_order() -> None:
+    assert parse(action(match=["GET /{r:path}", "GET /x/{id}", "GET /x/pay"])).actions
+
+
+def test_the_sandbox_s_own_actions_are_a_policy_that_loads() -> None:
+    text = "".join(
+        action(
+            name=each.name,
+            risk=each.risk.value,
+            match=[f"{route.method} {route.template}" for route in each.routes],
+        )
+        for each in ACTIONS
+    )
+    assert [each.routes for each in parse(text).actions or ()] == [each.routes for each in ACTIONS]
 
 
 def test_a_name_of_ours_cannot_be_taken() -> None:
@@ -230,7 +300,7 @@ def test_a_mistake_elsewhere_is_named(text: str, words: str) -> None:
 @pytest.mark.attack(174)
 @pytest.mark.parametrize("name", NAMES)
 def test_each_limit_is_taken_at_its_bounds_and_refused_beyond(name: str) -> None:
-    least, most = 0 if name in LEAST_0 else 1, MOST.get(name, TEN_YEARS)
+    least, most = LEAST.get(name, 1), MOST.get(name, TEN_YEARS)
     for value in (least, most):
         assert parse(f"[limits]\n{name} = {value}").limits == {name: value}
     for value in (least - 1, most + 1, 2**70):

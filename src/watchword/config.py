@@ -57,14 +57,26 @@ class Config:
     limits: Mapping[str, int | None]
 
 
-# The least that each limit may be. RTS art. 4(3)(b): no more than five failures before a lock.
+# The least that each limit may be: a lock that is over at once is none.
 _AT_LEAST = dict.fromkeys((field.name for field in fields(Limits)), 1) | {
     "session_seconds": 0,
     "resend_seconds": 0,
+    "lock_seconds": 60,
     "disable_pin_after": 0,
     "disable_possession_after": 0,
 }
-_AT_MOST = {"failures": 5, "code_tries": 5, "code_seconds": 600}
+# RTS art. 4(3)(b): no more than five failures before a lock. NIST SP 800-63B-4: ten minutes for a
+# code (section 3.1.3.2), a hundred failures at the most, ten with a PIN.
+_AT_MOST = {
+    "failures": 5,
+    "code_tries": 5,
+    "code_seconds": 600,
+    "disable_pin_after": 10,
+    "disable_possession_after": 100,
+    "tokens_live": 1_000,
+    "sends_per_token": 100,
+    "sends_per_number": 10_000,
+}
 _SECONDS_MAX = 10 * 365 * 24 * 60 * 60
 
 
@@ -181,10 +193,23 @@ def _read_actions(entries: Any, actions: list[Action]) -> Iterator[str]:  # noqa
 
 
 def _overlaps(actions: list[Action]) -> Iterator[str]:
-    """Find templates that two actions share: only one of them could ever decide."""
+    """Find routes that an earlier action takes whole: theirs could never decide."""
     owners: dict[tuple[str, str], str] = {}
+    earlier: list[tuple[Route, str]] = []
     for action in actions:
         for route in action.routes:
             owner = owners.setdefault((route.method, route.pattern.pattern), action.name)
+            where = f"actions: {action.name}: {route.method} {route.template}"
             if owner != action.name:
-                yield f"actions: {action.name}: {route.method} {route.template} belongs to {owner} already"
+                yield f"{where} belongs to {owner} already"
+                continue
+            broader, name = next(
+                ((each, name) for each, name in earlier if name != action.name and each.includes(route)),
+                (None, ""),
+            )
+            if broader is not None:
+                yield (
+                    f"{where} is never reached, since {broader.method} {broader.template} of {name} stands"
+                    f" before it: put the narrower one, {action.name}, first"
+                )
+            earlier.append((route, action.name))

@@ -49,6 +49,47 @@ def test_a_route_that_cannot_be_read_is_refused_and_shown(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "template",
+    [
+        "/x?y=1",
+        "/x?",
+        "/x#y",
+        "/a%20b",
+        "/a%2520b",
+        "//x",
+        "/x//",
+        "//",
+        "/x;y",
+        "/{x};y/z",
+        "/a/../b",
+        "/a/./b",
+        "/a/..",
+        "/a\\b",
+        "/x ",
+        "/x\t",
+        "/x\n",
+        "/ /x",
+        "/{x:path} ",
+        "/x\0",
+    ],
+)
+def test_a_template_that_no_request_can_match_is_refused_and_shown(template: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(f"{f'GET {template}'!r} cannot match")):
+        Route.parse(f"GET {template}")
+
+
+@pytest.mark.parametrize(
+    "template",
+    ["/", "/a/", "/.well-known/x", "/a b", "/caf\u00e9", "/a..b", "/100%", "/{x}:pay", "/{x:path}/"],
+)
+def test_a_template_may_be_any_decoded_path(template: str) -> None:
+    route = Route.parse(f"GET {template}")
+    filled = re.sub(r"\{[^}]*\}", "1", template)
+    only = Action(name="ONLY", risk=Risk.LOW, routes=(route,))
+    assert Actions([only]).match("GET", filled) is only
+
+
+@pytest.mark.parametrize(
     ("template", "path", "matches"),
     [
         ("/a", "/a", True),

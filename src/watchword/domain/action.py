@@ -21,6 +21,11 @@ _HTTP_METHOD = re.compile(r"[A-Z]+")
 _END_OF_PATH = re.compile(r"[?#\0]")
 
 
+# What parameters are tried with, of a character that no template has; the rest of a path may also be
+# nothing, or several segments.
+_SEGMENT = "\ue000" * 3
+_RESTS = ("", _SEGMENT, f"{_SEGMENT}/{_SEGMENT}")
+
 # What reads the same to every router: nothing to decode, no dots to resolve, no slash too many.
 _PLAIN = re.compile(r"(?:/[a-z0-9_~-][a-z0-9._~-]*)+")
 
@@ -70,7 +75,7 @@ class Route:
         Read «METHOD /template».
 
         Raises:
-            ValueError: The text is not of that form.
+            ValueError: The text is not of that form, or no request could ever match it.
         """
         method, space, template = text.partition(" ")
         if not space or not _HTTP_METHOD.fullmatch(method) or not template.startswith("/"):
@@ -79,16 +84,29 @@ class Route:
         if not set("{}").isdisjoint(_PARAMETER.sub("", template)):
             message = f"{text!r} has a brace that is not part of a {{parameter}}"
             raise ValueError(message)
+        plain = _plain(template)
+        if plain not in {template, template.removesuffix("/")} or "//" in template:
+            message = (
+                f"{text!r} cannot match: a template is a decoded path, without query, fragment, '%20', ';',"
+                f" '\\', '//', '.', '..' or space at an end; perhaps {f'{method} {plain}'!r}"
+            )
+            raise ValueError(message)
         return cls(
             method=method,
             template=template,
             pattern=re.compile(_regex(template), re.DOTALL),
-            lookalike=re.compile(_regex(_plain(template)), re.DOTALL | re.IGNORECASE),
+            lookalike=re.compile(_regex(plain), re.DOTALL | re.IGNORECASE),
         )
 
     def covers(self, method: str) -> bool:
         """Tell whether *method* carries out this route; frameworks answer HEAD with the GET handler."""
         return method == self.method or (method == "HEAD" and self.method == "GET")
+
+    def includes(self, other: "Route") -> bool:
+        """Tell whether the requests of *other* are all among those of this route."""
+        return self.covers(other.method) and all(
+            self.pattern.fullmatch(_filled(other.template, rest)) for rest in _RESTS
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -155,6 +173,10 @@ def _regex(template: str) -> str:
         regex += re.escape(template[end : parameter.start()]) + (".*" if parameter[2] else "[^/]+")
         end = parameter.end()
     return regex + re.escape(template[end:])
+
+
+def _filled(template: str, rest: str) -> str:
+    return _PARAMETER.sub(lambda parameter: rest if parameter[2] else _SEGMENT, template)
 
 
 def _plain(path: str) -> str:
