@@ -61,6 +61,14 @@ class Code(StrEnum):
     INTERNAL_ERROR = "internal.error"
 
 
+class Discreet(Struct, frozen=True):
+    """What holds a secret: printed, it tells its type and nothing else."""
+
+    def __repr__(self) -> str:
+        """Hide everything."""
+        return f"{type(self).__name__}(...)"
+
+
 class ErrorItem(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One entry of `errors`."""
 
@@ -99,7 +107,7 @@ class Challenge(Struct, frozen=True, kw_only=True, rename="camel"):
     passed: bool = False
 
 
-class OneTimeTokenProperties(Struct, frozen=True, kw_only=True, rename="camel"):
+class OneTimeTokenProperties(Discreet, frozen=True, kw_only=True, rename="camel"):
     """A one-time token as its owner sees it. A verification's answer may lack `actionType` and `userId`."""
 
     one_time_token: str

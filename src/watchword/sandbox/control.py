@@ -50,7 +50,7 @@ class Now(msgspec.Struct, frozen=True):
     now: str
 
 
-class OutboxMessage(msgspec.Struct, frozen=True, rename="camel"):
+class OutboxMessage(wire.Discreet, frozen=True, rename="camel"):
     """A message in the outbox."""
 
     channel: Method
@@ -60,7 +60,7 @@ class OutboxMessage(msgspec.Struct, frozen=True, rename="camel"):
     sent_at: str
 
 
-class MadeUser(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class MadeUser(wire.Discreet, frozen=True, kw_only=True, rename="camel"):
     """
     A user as he was made.
 

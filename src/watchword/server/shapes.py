@@ -4,21 +4,22 @@ from msgspec import Struct
 
 from watchword.domain.method import Method
 from watchword.engine.engine import Snapshot
+from watchword.wire import Discreet
 
 
-class CodeBody(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+class CodeBody(Discreet, frozen=True, rename="camel", forbid_unknown_fields=True):
     """The answer to a phone challenge."""
 
     otp_code: str
 
 
-class PinBody(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+class PinBody(Discreet, frozen=True, rename="camel", forbid_unknown_fields=True):
     """The answer to a PIN challenge."""
 
     pin: str
 
 
-class DeviceFingerprintBody(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+class DeviceFingerprintBody(Discreet, frozen=True, rename="camel", forbid_unknown_fields=True):
     """The answer to a device fingerprint challenge."""
 
     device_fingerprint: str
@@ -52,7 +53,7 @@ class ChallengeView(Struct, frozen=True, rename="camel"):
     passed: bool
 
 
-class StatusProperties(Struct, frozen=True, rename="camel"):
+class StatusProperties(Discreet, frozen=True, rename="camel"):
     """A token, in full."""
 
     one_time_token: str
@@ -68,7 +69,7 @@ class StatusAnswer(Struct, frozen=True, rename="camel"):
     one_time_token_properties: StatusProperties
 
 
-class VerifiedProperties(Struct, frozen=True, rename="camel"):
+class VerifiedProperties(Discreet, frozen=True, rename="camel"):
     """A token after a verification of the first generation: what is left to pass."""
 
     one_time_token: str
@@ -95,7 +96,7 @@ class SlimChallenge(Struct, frozen=True, rename="camel"):
     passed: bool
 
 
-class SlimToken(Struct, frozen=True, rename="camel"):
+class SlimToken(Discreet, frozen=True, rename="camel"):
     """A token as the second generation shows it."""
 
     one_time_token: str
