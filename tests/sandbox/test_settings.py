@@ -316,6 +316,12 @@ async def test_a_key_file_that_is_gone_is_missed_and_no_other_takes_its_place(tm
     assert not (tmp_path / "keys.json").exists()
 
 
+async def test_a_key_file_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    (tmp_path / "keys.json").mkdir()
+    with pytest.raises(UnusableDataError, match=r"keys\.json: Is a directory"):
+        await create(data=tmp_path).start()
+
+
 async def test_a_file_in_the_place_of_the_directory_is_named(tmp_path: Path) -> None:
     place = tmp_path / "file"
     place.touch()
