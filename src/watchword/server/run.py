@@ -57,8 +57,11 @@ def run(make: Callable[[], ASGIApp], *, host: str, port: int) -> None:
 
 
 def _load(make: Callable[[], ASGIApp], parent: int) -> ASGIApp:
-    # A worker that outlived a killed parent would go on answering beside the next one.
     if sys.platform == "linux":
+        # A Ctrl-C reaches a whole process group, sometimes twice. The parent alone shall hear it, and
+        # stop the worker once: a worker that is told twice while it stops may never end.
+        os.setpgid(0, 0)
+        # A worker that outlived a killed parent would go on answering beside the next one.
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:
             os._exit(1)
