@@ -39,7 +39,7 @@ def run(make: Callable[[], ASGIApp], *, host: str, port: int) -> None:
         CannotListenError: The address is in use, or not one of this machine's.
     """
     port = _free(host, port)
-    server = MPServer(
+    server = _Server(
         target="watchword",
         address=host,
         port=port,
@@ -54,6 +54,21 @@ def run(make: Callable[[], ASGIApp], *, host: str, port: int) -> None:
     )
     threading.Thread(target=_announce, args=(host, port), daemon=True).start()
     server.serve(target_loader=partial(_load, make, os.getpid()), wrap_loader=False)
+
+
+class _Server(MPServer):
+    """Granian, told to stop in a way that cannot lock itself."""
+
+    def signal_handler_interrupt(self, *_: object) -> None:
+        """
+        Stop, once.
+
+        An event is set under a lock, which the interrupted main thread may hold: in a wait for this
+        event, or in this handler, where a second signal follows the first. Another thread can wait.
+        """
+        if not self.interrupt_signal:
+            self.interrupt_signal = True
+            threading.Thread(target=self.main_loop_interrupt.set, daemon=True).start()
 
 
 def _load(make: Callable[[], ASGIApp], parent: int) -> ASGIApp:
