@@ -84,10 +84,11 @@ class SystemEntropy:
 _drawing: WeakSet[SystemEntropy] = WeakSet()
 
 
-def _forget_all() -> None:
+def forget_all() -> None:
+    """Drop what lies ready anywhere in this process: it is a fork, and another process draws it too."""
     for entropy in _drawing:
         entropy.forget()
 
 
 # One hook that keeps none of them: what is registered at a fork is never let go of.
-os.register_at_fork(after_in_child=_forget_all)
+os.register_at_fork(after_in_child=forget_all)
