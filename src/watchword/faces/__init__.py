@@ -1,0 +1,1 @@
+"""Who compares faces: one contract, one module a matcher."""
