@@ -16,12 +16,19 @@ from watchword.delivery.base import DeliveryError
 from watchword.domain.decision import Reason, Refusal
 from watchword.domain.method import CredentialKind, Method
 from watchword.engine.engine import BusyError, StoreContendedError, Wrong
+from watchword.engine.principal import AuthenticatorUnavailableError
 from watchword.store.base import StoreUnavailableError
 
 RETRY_SOON_SECONDS = 1
 RATE_LIMITED_BY = "watchword"
 
-TROUBLES = (StoreUnavailableError, StoreContendedError, BusyError, DeliveryError)
+TROUBLES = (
+    StoreUnavailableError,
+    StoreContendedError,
+    BusyError,
+    DeliveryError,
+    AuthenticatorUnavailableError,
+)
 """What is our fault or the world's, and passes: 503."""
 
 

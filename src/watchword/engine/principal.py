@@ -26,16 +26,27 @@ class Principal:
     Attributes:
         user_id: The user; None for an application.
         profile_ids: The user's own profiles.
+        application: The application that the access token was issued to, by its client id.
     """
 
     kind: PrincipalKind
     user_id: UserId | None = None
     profile_ids: frozenset[int] = frozenset()
+    application: str | None = None
+
+
+class AuthenticatorUnavailableError(Exception):
+    """Whoever could tell whose a token is cannot be asked now: nobody is let through, nobody refused."""
 
 
 class Authenticator(Protocol):
     """Tells who holds an access token."""
 
     async def authenticate(self, token: str) -> Principal | None:
-        """Return the holder of *token*; None where the token is not valid."""
+        """
+        Return the holder of *token*; None where the token is not valid.
+
+        Raises:
+            AuthenticatorUnavailableError: It cannot be told now, so that the answer is 503.
+        """
         ...

@@ -1,0 +1,1 @@
+"""Whose an access token is: ``Authenticator``s for issuers, introspection, static tokens and gateways."""
