@@ -64,9 +64,9 @@ class FaceMatcher(Protocol):
 
     async def forget(self, template: bytes) -> None:
         """
-        Delete what the matcher itself keeps of *template*; a template that it keeps nothing of is no fault.
+        Delete what the matcher itself keeps of *template*; where that is nothing, all is well.
 
         Raises:
-            FaceUnavailableError: It cannot be told to.
+            FaceUnavailableError: It cannot be told to, or *template* is not one of its own.
         """
         ...
