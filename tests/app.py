@@ -34,6 +34,7 @@ from tests.factories import (
     make_world,
 )
 from watchword.asgi import ASGIApp, ASGIMessage, Receive, Scope, Send
+from watchword.auth.static import StaticTokens
 from watchword.domain.action import Action, Actions, Bind, Risk
 from watchword.domain.decision import Change
 from watchword.domain.limits import Limits
@@ -45,7 +46,6 @@ from watchword.guard.asgi import BODY_MAX, BODY_SECONDS, Guard, approval
 from watchword.guard.starlette import protects
 from watchword.server.app import api_routes, compose
 from watchword.server.edge import Edge
-from watchword.server.tokens import StaticTokens
 from watchword.store.base import Store, StoreUnavailableError
 from watchword.store.memory import MemoryStore
 

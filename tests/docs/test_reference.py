@@ -10,6 +10,7 @@ import pytest
 
 from tests.docs.documents import ROOT, prose, read
 from watchword import cli, wire
+from watchword.auth.static import StaticTokens
 from watchword.config import ActionTable, ConfigError, SessionTable, parse
 from watchword.domain.decision import EventName, Reason
 from watchword.domain.limits import Limits
@@ -21,7 +22,6 @@ from watchword.sandbox.control import Control
 from watchword.sandbox.people import ADA, GRACE, SIGNER, NewUser
 from watchword.sandbox.world import ACTIONS, LIMITS
 from watchword.server.api import Api
-from watchword.server.tokens import StaticTokens
 from watchword.store.memory import MemoryStore
 
 CONFIGURATION = read("docs/reference/configuration.md")
