@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import threading
 from collections.abc import Callable, Iterator
 
@@ -14,6 +16,7 @@ from tests.client.fake import (
     BEARER,
     CODE,
     ELSEWHERE,
+    FACE,
     FINGERPRINT,
     HOME,
     MASKED,
@@ -112,7 +115,7 @@ def test_a_body_that_the_protocol_does_not_need_stays_unread() -> None:
 
 def test_a_challenge_is_cleared_and_the_same_request_repeated_once(send: Sender) -> None:
     server = FakeServer()
-    response = send(server, Person(["PIN"], [PIN]), json={"amount": 0.0}, headers={"x-mine": "kept"})
+    response = send(server, Person(["PIN"], [PIN]), content=b'{"amount":0.0}', headers={"x-mine": "kept"})
     assert response.status_code == 201
     assert response.headers["x-2fa-approval-result"] == "APPROVED"
     assert server.lines == [PAYMENT, f"GET {STATUS}", f"POST {PIN_VERIFY}", PAYMENT]
@@ -173,6 +176,29 @@ def test_a_device_fingerprint_is_sent_under_its_own_key(send: Sender) -> None:
     assert server.lines[2] == "POST /v1/one-time-token/partner-device-fingerprint/verify"
     assert server.exchanges[2].body == b'{"deviceFingerprint":"%s"}' % FINGERPRINT.encode()
     assert len(server.executions) == 1
+
+
+def test_a_face_map_is_sent_as_base64(send: Sender) -> None:
+    server = FakeServer([["FACE_MAP"]])
+    person = Person(["FACE_MAP"], [b"another face", FACE])
+    assert send(server, person).status_code == 201
+    assert server.lines[3] == "POST /v1/one-time-token/facemap/verify"
+    assert json.loads(server.exchanges[3].body) == {"faceMap": base64.b64encode(FACE).decode()}
+    assert server.exchanges[3].headers["content-type"] == "application/json"
+    assert person.questions[1].problem is not None
+    assert person.questions[1].problem.reason == "facemap.incorrect"
+
+
+def test_a_face_map_that_is_base64_already_is_sent_as_it_is(send: Sender) -> None:
+    server = FakeServer([["FACE_MAP"]])
+    assert send(server, Person(["FACE_MAP"], [base64.b64encode(FACE).decode()])).status_code == 201
+
+
+def test_bytes_are_no_answer_to_a_question_for_words(send: Sender) -> None:
+    server = FakeServer()
+    with pytest.raises(TypeError, match="answer pin with a string"):
+        send(server, Person(["PIN"], [PIN.encode()]))
+    assert server.lines == [PAYMENT, f"GET {STATUS}"]
 
 
 @pytest.mark.parametrize("method", PHONE)
@@ -276,17 +302,17 @@ def test_the_type_of_the_primary_challenge_counts_and_not_one_beside_it(send: Se
 
 
 def test_unknown_methods_are_offered_to_nobody(send: Sender) -> None:
-    server = FakeServer([["TELEPATHY", "PIN", "FACE_MAP"]])
+    server = FakeServer([["TELEPATHY", "PIN", "PASSWORD"]])
     person = Person(["PIN"], [PIN])
     assert send(server, person).status_code == 201
     assert person.choices[0].methods == ("PIN",)
 
 
 def test_a_challenge_without_a_usable_method_ends_it_before_anybody_is_asked(send: Sender) -> None:
-    server = FakeServer([["SMS"], ["TELEPATHY", "FACE_MAP"]])
+    server = FakeServer([["SMS"], ["TELEPATHY", "PASSWORD"]])
     with pytest.raises(UnsupportedChallengeError) as caught:
         send(server, nobody())
-    assert caught.value.methods == ("TELEPATHY", "FACE_MAP")
+    assert caught.value.methods == ("TELEPATHY", "PASSWORD")
     assert server.lines == [PAYMENT, f"GET {STATUS}"]
 
 
@@ -715,7 +741,7 @@ def test_no_secret_shows_in_any_text_of_ours(send: Sender) -> None:
             texts.append(repr(choice))
             return super().choose(choice)
 
-        def secret(self, question: SecretQuestion, /) -> str | Instead:
+        def secret(self, question: SecretQuestion, /) -> str | bytes | Instead:
             texts.append(repr(question))
             return super().secret(question)
 
@@ -769,7 +795,7 @@ def test_a_synchronous_resolver_does_not_hold_up_the_event_loop() -> None:
         released = threading.Event()
 
         class Waiting(Person):
-            def secret(self, question: SecretQuestion, /) -> str | Instead:
+            def secret(self, question: SecretQuestion, /) -> str | bytes | Instead:
                 anyio.from_thread.run_sync(asked.set)
                 assert released.wait(10), "the event loop stood still while the person was thinking"
                 return super().secret(question)

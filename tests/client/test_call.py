@@ -229,6 +229,7 @@ def test_the_command_line_is_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(call, "call", remember)
     options = ["--token", "T", "--data", "{}", "--header", "A: 1", "--header", "B: 2", "--json"]
+    options += ["--sign", "k.pem", "--jose", "auto", "--server-key", "s.pem", "--application-token", "A"]
     arguments = parse("PUT", URL, *options, "--ott-url", "http://sca.example")
     assert arguments.run(arguments) == 0
     arguments = parse(URL)
@@ -242,6 +243,10 @@ def test_the_command_line_is_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
                 "data": "{}",
                 "headers": ["A: 1", "B: 2"],
                 "base_url": "http://sca.example",
+                "sign": "k.pem",
+                "jose": "auto",
+                "server_key": "s.pem",
+                "application_token": "A",
                 "as_json": True,
             },
         ),
@@ -253,6 +258,10 @@ def test_the_command_line_is_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
                 "data": None,
                 "headers": [],
                 "base_url": None,
+                "sign": None,
+                "jose": "off",
+                "server_key": None,
+                "application_token": None,
                 "as_json": False,
             },
         ),

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Coroutine
 from typing import TYPE_CHECKING, Any
-
-import anyio.to_thread
 
 from watchword import wire
 from watchword.client import protocol
 from watchword.client._http import httpx
 from watchword.client.errors import RedirectedError
+from watchword.client.exchange import Answer, Call
+from watchword.client.settings import Settings, origin
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator, Callable, Generator
 
+    from watchword.client.envelope import Jose
     from watchword.client.resolver import AsyncResolver, Resolver
+    from watchword.client.signing import SigningKey
 
 # What a side call takes over from the request that was refused.
-_CARRIED_HEADERS = ("authorization", "user-agent", wire.CORRELATION_ID)
+CARRIED_HEADERS = ("authorization", "user-agent", wire.CORRELATION_ID)
 
 
 class Auth(httpx.Auth):
@@ -40,22 +40,33 @@ class Auth(httpx.Auth):
     requires_request_body = True
 
     def __init__(
-        self, resolver: Resolver | AsyncResolver, *, token: str | None = None, base_url: str | None = None
+        self,
+        resolver: Resolver | AsyncResolver | None = None,
+        *,
+        token: str | None = None,
+        base_url: str | None = None,
+        jose: Jose | None = None,
+        signing_key: SigningKey | None = None,
     ) -> None:
         """
         Set up.
 
         Args:
-            resolver: Who is asked for the method and the secret.
+            resolver: Who is asked for the method and the secret. None where *signing_key* is all it takes.
             token: Bearer token for every request made with this object. Without it the request's own
                 `Authorization` header is left alone and used for the side calls as well.
             base_url: Where the one-time token endpoints are, if not at the origin of the request.
+            jose: Whether PINs and device fingerprints are encrypted on their way; plain JSON by default.
+            signing_key: A private RSA key, PEM or loaded, that passes a `SIGNATURE` challenge. With it and
+                without a resolver a refused request is signed and repeated at once.
+
+        Raises:
+            ImportError: A signature is wanted, and the extra `client-jose` is not installed.
+            ValueError: There is neither resolver nor key, the key is unfit, or *base_url* is not absolute.
         """
-        self._resolver = resolver
-        self._authorization = None if token is None else f"Bearer {token}"
-        self._base_url = None if base_url is None else httpx.URL(base_url)
-        if self._base_url is not None and not self._base_url.is_absolute_url:
-            raise ValueError("base_url must be absolute")
+        self._settings = Settings(
+            resolver, token=token, base_url=base_url, jose=jose, signing_key=signing_key
+        )
 
     def sync_auth_flow(self, request: httpx.Request) -> Generator[httpx.Request, httpx.Response, None]:
         """Drive the flow for a synchronous client."""
@@ -69,7 +80,7 @@ class Auth(httpx.Auth):
                 if _must_be_read(result):
                     result.read()
             else:
-                result = self._ask(step)
+                result = self._settings.ask(step)
             try:
                 step = flow.send(result)
             except StopIteration:
@@ -87,7 +98,7 @@ class Auth(httpx.Auth):
                 if _must_be_read(result):
                     await result.aread()
             else:
-                result = await self._ask_async(step)
+                result = await self._settings.ask_async(step)
             try:
                 step = flow.send(result)
             except StopIteration:
@@ -97,22 +108,22 @@ class Auth(httpx.Auth):
         self, request: httpx.Request
     ) -> Generator[httpx.Request | protocol.Question, httpx.Response | protocol.Reply, None]:
         """Translate between the protocol's steps and requests. Questions pass through."""
-        if self._authorization is not None:
-            request.headers["authorization"] = self._authorization
+        if self._settings.authorization is not None:
+            request.headers["authorization"] = self._settings.authorization
         response = _response((yield request))
         refused = response.request
-        if _origin(refused.url) != _origin(request.url):
+        if origin(refused.url) != origin(request.url):
             return  # a redirect led elsewhere: whoever answered there gets nothing from us
-        steps = protocol.step_up(_facts(response))
+        steps = self._settings.step_up(_facts(response), refused.url)
         try:
             step = next(steps)
             while True:
                 match step:
-                    case protocol.Call():
+                    case Call():
                         side_call = self._side_call(refused, step)
                         step = steps.send(_facts(_response((yield side_call))))
                     case protocol.Repeat():
-                        repetition = _repetition(refused, step.token)
+                        repetition = _repetition(refused, step)
                         response = _response((yield repetition))
                         if response.request is not repetition:
                             return  # it was answered with a redirect: what lies behind is another matter
@@ -124,52 +135,22 @@ class Auth(httpx.Auth):
         except StopIteration:
             return
 
-    def _side_call(self, refused: httpx.Request, call: protocol.Call) -> httpx.Request:
-        carried = _CARRIED_HEADERS if self._base_url is not None else (*_CARRIED_HEADERS, "host")
+    def _side_call(self, refused: httpx.Request, call: Call) -> httpx.Request:
+        carried = CARRIED_HEADERS if self._settings.is_elsewhere else (*CARRIED_HEADERS, "host")
         headers = {name: refused.headers[name] for name in carried if name in refused.headers}
-        headers["accept"] = "application/json"
-        headers[wire.ONE_TIME_TOKEN] = call.token
-        if call.body is not None:
-            headers["content-type"] = "application/json"
-        request = httpx.Request(
+        request = _SideCall(
             call.method,
-            self._side_url(refused.url, call.path),
-            headers=headers,
+            self._settings.side_url(refused.url, call.path),
+            headers=headers | call.headers,
             content=call.body,
             extensions=_timeout_of(refused),
         )
         request.url = _WatchedURL(request.url, _refuse_redirect)
         return request
 
-    def _side_url(self, refused: httpx.URL, path: str) -> str:
-        base = refused if self._base_url is None else self._base_url
-        prefix = "" if self._base_url is None else base.path.rstrip("/")
-        # Not `copy_with`: a user and password in the URL have no business in a side call.
-        return f"{base.scheme}://{base.netloc.decode('ascii')}{prefix}{path}"
 
-    def _ask(self, question: protocol.Question) -> protocol.Reply:
-        reply: protocol.Reply | Coroutine[Any, Any, protocol.Reply] = self._method_for(question)(question)
-        if isinstance(reply, Coroutine):
-            reply.close()
-            raise TypeError("an asynchronous resolver cannot serve a synchronous client")
-        return reply
-
-    async def _ask_async(self, question: protocol.Question) -> protocol.Reply:
-        method = self._method_for(question)
-        reply: protocol.Reply
-        if inspect.iscoroutinefunction(method):
-            reply = await method(question)
-        else:
-            # A resolver that waits for a person would stop the event loop, hence the thread.
-            reply = await anyio.to_thread.run_sync(method, question, abandon_on_cancel=True)
-        return reply
-
-    def _method_for(self, question: protocol.Question) -> Callable[[Any], Any]:
-        match question:
-            case protocol.Choice():
-                return self._resolver.choose
-            case protocol.SecretQuestion():
-                return self._resolver.secret
+class _SideCall(httpx.Request):
+    """A request that is ours alone: its answer is read whatever it is."""
 
 
 class _WatchedURL(httpx.URL):
@@ -196,9 +177,9 @@ def _refuse_redirect() -> None:
     raise RedirectedError("a one-time token endpoint answered with a redirect, which was not followed")
 
 
-def _repetition(refused: httpx.Request, token: str) -> httpx.Request:
+def _repetition(refused: httpx.Request, repeat: protocol.Repeat) -> httpx.Request:
     """
-    Return the refused request once more, with the one-time token.
+    Return the refused request once more, with the one-time token and what belongs to it.
 
     That is the request as it was refused: if a redirect led there, the redirect is not gone through again.
     A redirect that answers it is the application's business, so it may be followed, without the token.
@@ -210,13 +191,15 @@ def _repetition(refused: httpx.Request, token: str) -> httpx.Request:
         stream=refused.stream,
         extensions=refused.extensions,
     )
-    request.headers[wire.APPROVAL] = token
+    # A header that the caller brought is not added to: two are refused.
+    request.headers.update(repeat.headers)
     request.url = _WatchedURL(refused.url, lambda: _forget_token(request))
     return request
 
 
 def _forget_token(request: httpx.Request) -> None:
     request.headers.pop(wire.APPROVAL, None)
+    request.headers.pop(wire.SIGNATURE, None)
 
 
 def _timeout_of(request: httpx.Request) -> dict[str, Any]:
@@ -226,20 +209,16 @@ def _timeout_of(request: httpx.Request) -> dict[str, Any]:
 
 def _must_be_read(response: httpx.Response) -> bool:
     """Whether the protocol needs the body. All others stay unread, so that they can be streamed."""
-    is_side_call = wire.ONE_TIME_TOKEN in response.request.headers
+    is_side_call = isinstance(response.request, _SideCall)
     return is_side_call or protocol.is_refusal(response.status_code, response.headers)
 
 
-def _facts(response: httpx.Response) -> protocol.Answer:
+def _facts(response: httpx.Response) -> Answer:
     headers = {name.lower(): value for name, value in response.headers.items()}
     body = response.content if _must_be_read(response) else b""
-    return protocol.Answer(response.status_code, headers, body)
+    return Answer(response.status_code, headers, body)
 
 
 def _response(result: httpx.Response | protocol.Reply) -> httpx.Response:
     assert isinstance(result, httpx.Response), "a request wants a response"
     return result
-
-
-def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
-    return url.scheme, url.host, url.port

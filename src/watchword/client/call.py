@@ -14,6 +14,7 @@ import msgspec
 from watchword import wire
 from watchword.client._http import httpx
 from watchword.client.auth import Auth
+from watchword.client.envelope import Jose, JoseMode
 from watchword.client.errors import WatchwordError
 from watchword.client.terminal import TerminalResolver
 
@@ -30,6 +31,7 @@ _SECONDS: Final = 30.0
 # The library counts each exchange of a step-up as a redirect, and a person may mistype often.
 _EXCHANGES_MAX: Final = 1000
 _TOKEN_VARIABLE: Final = "WATCHWORD_TOKEN"
+_APPLICATION_TOKEN_VARIABLE: Final = "WATCHWORD_APPLICATION_TOKEN"
 _METHOD: Final = re.compile(r"[A-Za-z]{1,20}")
 _HEADER_NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VISIBLE: Final = re.compile(r"[\x20-\x7e]+")
@@ -78,6 +80,16 @@ def add_parser(
         "--header", action="append", default=[], metavar="'NAME: VALUE'", help="a header; may be repeated"
     )
     parser.add_argument("--ott-url", metavar="URL", help="base of the one-time token endpoints, if elsewhere")
+    parser.add_argument("--sign", metavar="KEYFILE", help="private RSA key in PEM that signs one-time tokens")
+    parser.add_argument(
+        "--jose", choices=["off", "auto", "required"], default="off", help="encrypt PIN and fingerprint"
+    )
+    parser.add_argument("--server-key", metavar="FILE", help="the server's public key, for --jose")
+    parser.add_argument(
+        "--application-token",
+        metavar="T",
+        help=f"token to fetch the server's key with; ${_APPLICATION_TOKEN_VARIABLE} by default",
+    )
     parser.add_argument("--json", action="store_true", help="print status, headers and body as JSON")
     parser.set_defaults(run=run)
     return parser
@@ -93,6 +105,10 @@ def run(arguments: argparse.Namespace) -> int:
             data=arguments.data,
             headers=arguments.header,
             base_url=arguments.ott_url,
+            sign=arguments.sign,
+            jose=arguments.jose,
+            server_key=arguments.server_key,
+            application_token=arguments.application_token,
             as_json=arguments.json,
         )
     except KeyboardInterrupt:
@@ -107,6 +123,10 @@ def call(
     data: str | None = None,
     headers: Sequence[str] = (),
     base_url: str | None = None,
+    sign: str | None = None,
+    jose: JoseMode = "off",
+    server_key: str | None = None,
+    application_token: str | None = None,
     as_json: bool = False,
     resolver: Resolver | None = None,
     transport: httpx.BaseTransport | None = None,
@@ -121,6 +141,10 @@ def call(
         data: Body, `@FILE` or `@-`.
         headers: Lines of `Name: value`.
         base_url: Where the one-time token endpoints are, if not beside *url*.
+        sign: File with a private key that signs one-time tokens.
+        jose: Whether PIN and device fingerprint are encrypted.
+        server_key: File with the server's public key.
+        application_token: With which that key is fetched; without it the environment's.
         as_json: Print one JSON object instead of the bare body.
         resolver: Who is asked; by default the person at the terminal.
         transport: For tests: what carries the requests.
@@ -130,7 +154,13 @@ def call(
     """
     try:
         order = _order(url, method, data, headers)
-        auth = _auth(order, token, base_url, resolver or TerminalResolver())
+        auth = _auth(
+            resolver or TerminalResolver(),
+            sign,
+            token=_token(order, token),
+            base_url=_base_url(base_url),
+            jose=_jose(jose, server_key, application_token),
+        )
     except UsageError as error:
         return _fail(str(error), USAGE)
     try:
@@ -160,16 +190,45 @@ def _order(url: str, method: str | None, data: str | None, headers: Sequence[str
     return _Order(chosen.upper(), url, pairs, content)
 
 
-def _auth(order: _Order, token: str | None, base_url: str | None, resolver: Resolver) -> Auth:
-    if base_url is not None:
-        _check_url(base_url)
+def _token(order: _Order, token: str | None) -> str | None:
     own = any(name.lower() == "authorization" for name, _ in order.headers)
     chosen = token or (None if own else os.environ.get(_TOKEN_VARIABLE))
     if not chosen and not own:
         raise UsageError(f"no token: give --token, or set {_TOKEN_VARIABLE}")
-    if chosen and not _VISIBLE.fullmatch(chosen):
+    return _sendable(chosen)
+
+
+def _sendable(token: str | None) -> str | None:
+    if token and not _VISIBLE.fullmatch(token):
         raise UsageError("the token holds characters that no header may have")
-    return Auth(resolver, token=chosen or None, base_url=base_url)
+    return token or None
+
+
+def _base_url(base_url: str | None) -> str | None:
+    if base_url is not None:
+        _check_url(base_url)
+    return base_url
+
+
+def _jose(mode: JoseMode, server_key: str | None, application_token: str | None) -> Jose | None:
+    if mode == "off":
+        return None
+    key = None if server_key is None else _read(server_key)
+    fetches_with = _sendable(application_token or os.environ.get(_APPLICATION_TOKEN_VARIABLE))
+    try:
+        return Jose(mode, server_key=key, application_token=fetches_with)
+    except (ImportError, ValueError) as error:
+        raise UsageError(f"--jose: {error}") from None
+
+
+def _auth(
+    resolver: Resolver, sign: str | None, *, token: str | None, base_url: str | None, jose: Jose | None
+) -> Auth:
+    key = None if sign is None else _read(sign)
+    try:
+        return Auth(resolver, token=token, base_url=base_url, jose=jose, signing_key=key)
+    except (ImportError, ValueError) as error:  # everything else was looked at before
+        raise UsageError(f"--sign: {error}") from None
 
 
 def _check_url(url: str) -> None:
@@ -194,10 +253,14 @@ def _body(data: str) -> bytes:
         return sys.stdin.buffer.read()
     if not data.startswith("@"):
         return os.fsencode(data)
+    return _read(data[1:])
+
+
+def _read(name: str) -> bytes:
     try:
-        return Path(data[1:]).read_bytes()
+        return Path(name).read_bytes()
     except OSError as error:
-        raise UsageError(f"cannot read {data[1:]}: {error.strerror}") from None
+        raise UsageError(f"cannot read {name}: {error.strerror}") from None
 
 
 def _print(response: httpx.Response, *, as_json: bool) -> None:

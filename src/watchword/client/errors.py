@@ -105,7 +105,8 @@ class UnsupportedChallengeError(WatchwordError):
 
     def __init__(self, methods: Sequence[str]) -> None:
         self.methods = tuple(methods)
-        super().__init__(f"no usable method among: {', '.join(self.methods)}")
+        hint = " (a signature needs a signing_key)" if "SIGNATURE" in self.methods else ""
+        super().__init__(f"no usable method among: {', '.join(self.methods)}{hint}")
 
 
 class ServerError(WatchwordError):

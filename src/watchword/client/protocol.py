@@ -7,43 +7,42 @@ next; whoever drives it sends back what came of it:
     yields              expects                 meaning
     `Call`              `Answer`                make this side call
     `Choice`            `str`                   ask which method the person wants
-    `SecretQuestion`    `str` or `Instead`      ask for the PIN, the code, the fingerprint
+    `SecretQuestion`    `Reply`                 ask for the PIN, the code, the fingerprint, the face map
     `Repeat`            `Answer`                make the protected request again, with this one-time token
 
 Every rule about the order of things lives here: sync and async drivers only carry. A phone challenge
 is triggered only after the person picked it, the protected request is repeated at most once, and a
 second refusal is an error rather than a second round.
+
+Where there is a key to sign with, a challenge that `SIGNATURE` passes asks for nothing: the repeated
+request carries the proof. Where there is nobody to ask, the signature is all there is, and the request
+is repeated at once.
 """
 
 from __future__ import annotations
 
 import re
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import TYPE_CHECKING, Final, TypeVar
-
-import msgspec
+from typing import TYPE_CHECKING, Final
 
 from watchword import wire
-from watchword.client.encoding import ROUTES, STATUS_PATH, Route, encode_secret
+from watchword.client.encoding import ROUTES, SIGNATURE, STATUS_PATH, Route, encode_secret
+from watchword.client.envelope import Envelope
 from watchword.client.errors import (
-    EnrolmentRequiredError,
     LockedError,
     NotApprovedError,
     RefusedError,
     ServerError,
-    TokenGoneError,
     UnsupportedChallengeError,
 )
+from watchword.client.exchange import KINDS, Answer, Call, decode, error_of, refusal, retry_after
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Mapping
+    from collections.abc import Callable, Generator, Mapping
 
 # A server that never runs out of challenges must not keep a person busy for ever.
 CHALLENGES_MAX: Final = 16
-
-T = TypeVar("T")
 
 _OK: Final = 200
 _BAD_REQUEST: Final = 400
@@ -54,7 +53,6 @@ _SERVER_FAULT: Final = 500
 # both headers must be there as well, the wider reading cannot catch an ordinary error.
 _STEP_UP_STATUSES: Final = frozenset({_BAD_REQUEST, _FORBIDDEN})
 _UUID: Final = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}")
-_SECONDS: Final = re.compile(r"[0-9]{1,9}")
 
 _WRONG_SECRET: Final = frozenset(
     {
@@ -72,38 +70,22 @@ _ASK_AGAIN: Final = frozenset(
 _NOT_SENT: Final = frozenset(
     {wire.Code.OTP_RESEND_TOO_SOON, wire.Code.OTP_SENDS_EXHAUSTED, wire.Code.OTP_DELIVERY_FAILED}
 )
-_KINDS: Final[Mapping[str, type[RefusedError]]] = {
-    wire.Code.SCA_LOCKED: LockedError,
-    wire.Code.PIN_BLOCKED: LockedError,
-    wire.Code.SCA_ENROLMENT_REQUIRED: EnrolmentRequiredError,
-    wire.Code.OTT_NOT_FOUND: TokenGoneError,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What came back, as far as the protocol cares. Header names are lower case."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes = field(default=b"", repr=False)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
-    """A side call to make."""
-
-    method: str
-    path: str
-    token: str = field(repr=False)
-    body: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repeat:
-    """The protected request is to be made again, once, with this one-time token."""
+    """The protected request is to be made again, once, with this one-time token and this signature of it."""
 
     token: str = field(repr=False)
+    signature: str | None = field(default=None, repr=False)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What is added to the request. Names are lower case."""
+        headers = {wire.APPROVAL: self.token}
+        if self.signature is not None:
+            headers[wire.SIGNATURE] = self.signature
+        return headers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,7 +119,9 @@ class Choice:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SecretQuestion:
     """
-    What is the PIN, the code or the fingerprint?
+    What is the PIN, the code, the fingerprint or the face map?
+
+    A face map is answered as bytes, or as a string that is base64 already.
 
     Attributes:
         action: The name of what is being approved.
@@ -162,7 +146,7 @@ class Instead(Enum):
 
 
 Question = Choice | SecretQuestion
-Reply = str | Instead
+Reply = str | bytes | Instead
 Step = Call | Repeat | Choice | SecretQuestion
 Result = Answer | Reply
 
@@ -176,11 +160,23 @@ def is_refusal(status: int, headers: Mapping[str, str]) -> bool:
     return _BAD_REQUEST <= status < _SERVER_FAULT and headers.get(wire.APPROVAL_RESULT) == wire.REJECTED
 
 
-def step_up(first: Answer) -> Generator[Step, Result, None]:
+def step_up(
+    first: Answer,
+    *,
+    envelope: Envelope | None = None,
+    sign: Callable[[str], str] | None = None,
+    asks: bool = True,
+) -> Generator[Step, Result, None]:
     """
     Clear what *first* asks for and have the protected request repeated.
 
     Ends when the last answer to the protected request is the one to hand to the application.
+
+    Args:
+        first: The answer to the protected request.
+        envelope: How secrets travel; in the clear within TLS by default.
+        sign: Signs a one-time token, where there is a key.
+        asks: Whether there is anybody to ask. If not, *sign* must do.
 
     Raises:
         RefusedError: The server refused; see `errors` for its kinds.
@@ -190,23 +186,31 @@ def step_up(first: Answer) -> Generator[Step, Result, None]:
     if not is_refusal(first.status, first.headers):
         return
     token = _token_of(first)
+    signs = True
+    if asks or sign is None:
+        signs = yield from _clear_all(token, envelope or Envelope(), signs=sign is not None)
+    signature = sign(token) if signs and sign is not None else None
+    result = _answer((yield Repeat(token=token, signature=signature)))
+    if is_refusal(result.status, result.headers):
+        raise _second_refusal(result)
+
+
+def _clear_all(token: str, envelope: Envelope, *, signs: bool) -> Generator[Step, Result, bool]:
+    """Pass all challenges but those for a signature. Returns whether one is wanted."""
     status = yield from _call(Call(method="GET", path=STATUS_PATH, token=token))
     properties = _properties(status)
     action = properties.action_type or ""
     for _ in range(CHALLENGES_MAX):
         # Solved challenges vanish from some answers and stay as `passed` in others.
         offers = [_offer(c) for c in properties.challenges if c.required and not c.passed]
-        if not offers:
-            break
-        unusable = next((offer for offer in offers if not offer.usable), None)
+        for_us = [offer for offer in offers if not (signs and SIGNATURE in offer.methods)]
+        if not for_us:
+            return len(offers) > 0
+        unusable = next((offer for offer in for_us if not offer.usable), None)
         if unusable is not None:  # said before the person is bothered with the first challenge
             raise UnsupportedChallengeError(unusable.methods)
-        properties = yield from _clear(token, action, offers[0].usable, len(offers))
-    else:
-        raise ServerError("the server keeps asking for more challenges", status=_OK)
-    result = _answer((yield Repeat(token=token)))
-    if is_refusal(result.status, result.headers):
-        raise _second_refusal(result)
+        properties = yield from _clear(token, action, for_us[0].usable, len(for_us), envelope)
+    raise ServerError("the server keeps asking for more challenges", status=_OK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -226,7 +230,7 @@ def _offer(challenge: wire.Challenge) -> _Offer:
 
 
 def _clear(
-    token: str, action: str, methods: tuple[str, ...], remaining: int
+    token: str, action: str, methods: tuple[str, ...], remaining: int, envelope: Envelope
 ) -> Generator[Step, Result, wire.OneTimeTokenProperties]:
     """Pass one challenge by whichever of *methods* the person picks, and return what is left."""
     sent_to: dict[str, str] = {}
@@ -248,7 +252,7 @@ def _clear(
             sent_to=sent_to.get(method),
             problem=problem,
         )
-        properties = yield from _verify(token, question, route, sent_to)
+        properties = yield from _verify(token, question, route, sent_to, envelope)
         if properties is not None:
             return properties
         problem = None
@@ -267,16 +271,16 @@ def _trigger(
     """Have a code sent and note where to. Return why none went out, if that need not be the end."""
     answer = yield from _call(Call(method="POST", path=path, token=token))
     if answer.status == _OK:
-        sent_to[method] = _decode(answer, wire.TriggerAnswer).obfuscated_phone_no
+        sent_to[method] = decode(answer, wire.TriggerAnswer).obfuscated_phone_no
         return None
-    error = _error_of(answer)
+    error = error_of(answer)
     if error.code in _NOT_SENT:
         return _problem(answer, error)
-    raise _refusal(answer, error)
+    raise refusal(answer, error)
 
 
 def _verify(
-    token: str, question: SecretQuestion, route: Route, sent_to: dict[str, str]
+    token: str, question: SecretQuestion, route: Route, sent_to: dict[str, str], envelope: Envelope
 ) -> Generator[Step, Result, wire.OneTimeTokenProperties | None]:
     """Ask until the secret is right and return what is left, or None if another method is wanted."""
     while True:
@@ -289,10 +293,11 @@ def _verify(
             problem = yield from _trigger(token, question.method, route.trigger_path, sent_to)
             question = replace(question, sent_to=sent_to[question.method], problem=problem)
             continue
-        if not isinstance(reply, str):
-            raise TypeError("a resolver must answer with a string or with `Instead`")
+        if not isinstance(reply, (str, bytes)):
+            raise TypeError("a resolver must answer with a string, with bytes or with `Instead`")
         body = encode_secret(route, reply)
-        answer = yield from _call(Call(method="POST", path=route.verify_path, token=token, body=body))
+        call = Call(method="POST", path=route.verify_path, token=token, body=body)
+        answer = yield from _deliver(call, envelope) if route.sealable else _call(call)
         if answer.status == _OK:
             return _properties(answer)
         question = replace(question, problem=_mendable(answer))
@@ -300,19 +305,30 @@ def _verify(
 
 def _mendable(answer: Answer) -> Problem:
     """Return why a verification failed, or raise if asking again cannot help."""
-    error = _error_of(answer)
+    error = error_of(answer)
     problem = _problem(answer, error)
     if error.code in _WRONG_SECRET:
         if problem.attempts_left == 0:
-            raise _refusal(answer, error, LockedError)
+            raise refusal(answer, error, LockedError)
         return problem
     if error.code in _ASK_AGAIN:
         return problem
-    raise _refusal(answer, error)
+    raise refusal(answer, error)
 
 
 def _call(call: Call) -> Generator[Step, Result, Answer]:
     return _answer((yield call))
+
+
+def _deliver(call: Call, envelope: Envelope) -> Generator[Step, Result, Answer]:
+    exchange = envelope.deliver(call)
+    try:
+        step = next(exchange)
+        while True:
+            step = exchange.send(_answer((yield step)))
+    except StopIteration as done:
+        answer: Answer = done.value
+        return answer
 
 
 def _answer(result: Result) -> Answer:
@@ -324,7 +340,7 @@ def _token_of(first: Answer) -> str:
     """Return the one-time token of a refusal, or raise what the refusal means when there is none."""
     token = first.headers.get(wire.APPROVAL, "")
     if not token or first.status not in _STEP_UP_STATUSES:
-        raise _refusal(first, _error_of(first))
+        raise refusal(first)
     if not _UUID.fullmatch(token):
         raise ServerError(f"{wire.APPROVAL} does not hold a one-time token", status=first.status)
     return token
@@ -332,52 +348,15 @@ def _token_of(first: Answer) -> str:
 
 def _properties(answer: Answer) -> wire.OneTimeTokenProperties:
     if answer.status != _OK:
-        raise _refusal(answer, _error_of(answer))
-    return _decode(answer, wire.OneTimeTokenAnswer).one_time_token_properties
-
-
-def _decode(answer: Answer, shape: type[T]) -> T:
-    try:
-        return msgspec.json.decode(answer.body, type=shape)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        # Without the cause: it may quote the body.
-        raise ServerError("the server's answer cannot be read", status=answer.status) from None
-
-
-def _error_of(answer: Answer) -> wire.ErrorItem:
-    """Return the first error of an answer. One without any known shape has no code."""
-    with suppress(msgspec.DecodeError, UnicodeDecodeError):
-        errors = msgspec.json.decode(answer.body, type=wire.ErrorAnswer).errors
-        if errors:
-            return errors[0]
-    with suppress(msgspec.DecodeError, UnicodeDecodeError):
-        bearer = msgspec.json.decode(answer.body, type=wire.BearerErrorAnswer)
-        return wire.ErrorItem(code=bearer.error, message=bearer.error_description)
-    return wire.ErrorItem(code="")
-
-
-def _refusal(
-    answer: Answer, error: wire.ErrorItem, kind: type[RefusedError] | None = None
-) -> RefusedError | ServerError:
-    """Return the exception for an answer that ends the step-up."""
-    retry_after = _retry_after(answer)
-    if answer.status >= _SERVER_FAULT or answer.status < _BAD_REQUEST:
-        message = error.message or "the server failed"
-        return ServerError(message, status=answer.status, reason=error.code, retry_after=retry_after)
-    return (kind or _KINDS.get(error.code, RefusedError))(
-        error.code,
-        status=answer.status,
-        message=error.message,
-        arguments=error.arguments or (),
-        retry_after=retry_after,
-    )
+        raise refusal(answer)
+    return decode(answer, wire.OneTimeTokenAnswer).one_time_token_properties
 
 
 def _second_refusal(answer: Answer) -> RefusedError | ServerError:
-    error = _error_of(answer)
+    error = error_of(answer)
     # A new one-time token means that the cleared one was not accepted; without it the code says why.
-    asks_again = wire.APPROVAL in answer.headers and error.code not in _KINDS
-    return _refusal(answer, error, NotApprovedError if asks_again else None)
+    asks_again = wire.APPROVAL in answer.headers and error.code not in KINDS
+    return refusal(answer, error, NotApprovedError if asks_again else None)
 
 
 def _problem(answer: Answer, error: wire.ErrorItem) -> Problem:
@@ -386,10 +365,5 @@ def _problem(answer: Answer, error: wire.ErrorItem) -> Problem:
         reason=error.code,
         message=error.message,
         attempts_left=left if isinstance(left, int) else None,
-        retry_after=_retry_after(answer),
+        retry_after=retry_after(answer),
     )
-
-
-def _retry_after(answer: Answer) -> int | None:
-    value = answer.headers.get(wire.RETRY_AFTER, "")
-    return int(value) if _SECONDS.fullmatch(value) else None

@@ -25,8 +25,8 @@ class Resolver(Protocol):
         """Return one of `choice.methods`. Only now may a phone message be sent."""
         ...
 
-    def secret(self, question: SecretQuestion, /) -> str | Instead:
-        """Return the PIN, code or fingerprint, or what is wanted instead."""
+    def secret(self, question: SecretQuestion, /) -> str | bytes | Instead:
+        """Return the PIN, code, fingerprint or face map, or what is wanted instead."""
         ...
 
 
@@ -37,8 +37,8 @@ class AsyncResolver(Protocol):
         """Return one of `choice.methods`. Only now may a phone message be sent."""
         ...
 
-    async def secret(self, question: SecretQuestion, /) -> str | Instead:
-        """Return the PIN, code or fingerprint, or what is wanted instead."""
+    async def secret(self, question: SecretQuestion, /) -> str | bytes | Instead:
+        """Return the PIN, code, fingerprint or face map, or what is wanted instead."""
         ...
 
 
@@ -56,6 +56,7 @@ class StaticResolver:
         pin: str | None = None,
         device_fingerprint: str | None = None,
         otp_code: str | Callable[[SecretQuestion], str] | None = None,
+        face_map: bytes | str | Callable[[SecretQuestion], bytes | str] | None = None,
     ) -> None:
         """
         Keep the answers.
@@ -65,10 +66,12 @@ class StaticResolver:
             device_fingerprint: For `PARTNER_DEVICE_FINGERPRINT`.
             otp_code: For the phone methods: the code, or a function that fetches it once it was sent.
                 Without it no phone message is ever asked for.
+            face_map: For `FACE_MAP`: bytes, or what is base64 already, or a function that takes the picture.
         """
         self._pin = pin
         self._device_fingerprint = device_fingerprint
         self._otp_code = otp_code
+        self._face_map = face_map
 
     def choose(self, choice: Choice, /) -> str:
         """Return the first method that there is a value for."""
@@ -79,20 +82,22 @@ class StaticResolver:
                 return method
         raise DeclinedError(f"no answer was given for any of: {', '.join(choice.methods)}")
 
-    def secret(self, question: SecretQuestion, /) -> str:
+    def secret(self, question: SecretQuestion, /) -> str | bytes:
         """Return the value for the method picked."""
         if question.problem is not None:
             raise DeclinedError(_refused(question.problem.reason))
         answer = self._answer_for(question.method)
         if answer is None:
             raise DeclinedError(f"no answer was given for {question.method}")
-        return answer if isinstance(answer, str) else answer(question)
+        return answer if isinstance(answer, (str, bytes)) else answer(question)
 
-    def _answer_for(self, method: str) -> str | Callable[[SecretQuestion], str] | None:
+    def _answer_for(self, method: str) -> str | bytes | Callable[[SecretQuestion], str | bytes] | None:
         if method == "PIN":
             return self._pin
         if method == "PARTNER_DEVICE_FINGERPRINT":
             return self._device_fingerprint
+        if method == "FACE_MAP":
+            return self._face_map
         if method in ROUTES and ROUTES[method].trigger_path is not None:
             return self._otp_code
         return None

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import binascii
 import getpass
+import stat
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from watchword import wire
@@ -16,6 +20,8 @@ if TYPE_CHECKING:
 
 _TEXT_MAX: Final = 200
 _DIGITS_MAX: Final = 3
+# What servers take at most, in base64; and no device or pipe that never ends.
+_FILE_BYTES_MAX: Final = 4 * 1024 * 1024
 
 _METHODS: Final[Mapping[str, str]] = {
     "PIN": "your PIN",
@@ -23,11 +29,18 @@ _METHODS: Final[Mapping[str, str]] = {
     "SMS": "a code by text message (SMS)",
     "WHATSAPP": "a code by WhatsApp",
     "VOICE": "a code by phone call",
+    "FACE_MAP": "a face map, from a file",
+}
+_LABELS: Final[Mapping[str, str]] = {
+    "PIN": "PIN",
+    "PARTNER_DEVICE_FINGERPRINT": "Device fingerprint",
+    "FACE_MAP": "File with the face map",
 }
 _PROBLEMS: Final[Mapping[str, str]] = {
     wire.Code.PIN_INCORRECT: "That PIN is wrong.",
     wire.Code.OTP_INCORRECT: "That code is wrong.",
     wire.Code.DEVICE_FINGERPRINT_INCORRECT: "That device fingerprint is not known.",
+    wire.Code.FACEMAP_INCORRECT: "That face was not recognised.",
     wire.Code.OTP_EXPIRED: "That code has expired.",
     wire.Code.OTP_NOT_TRIGGERED: "There is no code to check against.",
     wire.Code.OTP_RESEND_TOO_SOON: "It is too soon for another code.",
@@ -41,7 +54,8 @@ class TerminalResolver:
     """
     Asks on a terminal, in plain words.
 
-    Secrets that stay valid (the PIN, the fingerprint) are not echoed; a code that is spent at once is.
+    Secrets that stay valid (the PIN, the fingerprint) are not echoed; a code that is spent at once is, and
+    the name of a file with a face map. Such a file holds the map as bytes, or as base64 in text.
     What the server says is stripped of control characters before it is shown.
     """
 
@@ -77,7 +91,7 @@ class TerminalResolver:
                 return choice.methods[number - 1]
             self._say("Please type one of the numbers.")
 
-    def secret(self, question: SecretQuestion, /) -> str | Instead:
+    def secret(self, question: SecretQuestion, /) -> str | bytes | Instead:
         """Ask for the secret, or hear what is wanted instead."""
         self._show_action(question.action)
         self._show_problem(question.problem)
@@ -92,16 +106,37 @@ class TerminalResolver:
             wishes["m"] = Instead.ANOTHER_METHOD
             hints.append("m for another method")
         hints.append("q to give up")
+        is_file = question.method == "FACE_MAP"
         label = "Code" if question.sent_to is not None else _label(question.method)
         prompt = f"{label} ({', '.join(hints)}): "
+        is_echoed = is_file or question.sent_to is not None
         while True:
-            text = (self._read if question.sent_to is not None else self._read_hidden)(prompt).strip()
+            text = (self._read if is_echoed else self._read_hidden)(prompt).strip()
             if text.lower() == "q":
                 raise _gave_up()
             if text.lower() in wishes:
                 return wishes[text.lower()]
-            if text:
-                return text
+            if not is_file:
+                if text:
+                    return text
+            elif (found := self._file(text)) is not None:
+                return found
+
+    def _file(self, name: str) -> str | bytes | None:
+        """Return the face map in a file. None, with a word to the person, if there is none."""
+        if not name:
+            return None
+        try:
+            path = Path(name).expanduser()
+            found = path.stat()
+            if not stat.S_ISREG(found.st_mode) or not 0 < found.st_size <= _FILE_BYTES_MAX:
+                self._say(f"{_plain(name)} is no file of up to {_FILE_BYTES_MAX // 1024 // 1024} MiB.")
+                return None
+            return _face_map(path.read_bytes())
+        except (OSError, RuntimeError, ValueError) as error:  # besides: no such home, a NUL in the name
+            reason = error.strerror if isinstance(error, OSError) else None
+            self._say(f"Cannot read {_plain(name)}: {reason or 'not a file name'}.")
+            return None
 
     def _show_action(self, action: str) -> None:
         if action != self._action_shown:
@@ -156,7 +191,17 @@ def _words(method: str) -> str:
 
 
 def _label(method: str) -> str:
-    return {"PIN": "PIN", "PARTNER_DEVICE_FINGERPRINT": "Device fingerprint"}.get(method, _plain(method))
+    return _LABELS.get(method, _plain(method))
+
+
+def _face_map(content: bytes) -> str | bytes:
+    """Cameras export base64. What is not that goes out as the bytes that it is."""
+    text = b"".join(content.split())
+    try:
+        base64.b64decode(text, validate=True)
+    except binascii.Error:
+        return content
+    return text.decode("ascii")
 
 
 def _plain(text: str) -> str:
