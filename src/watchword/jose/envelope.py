@@ -13,7 +13,7 @@ client sends: at most two operations with a private key, or two verifications.
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from cryptography.exceptions import InvalidTag
@@ -68,6 +68,7 @@ class Opened:
         kid: The ``kid`` of the JWE: one of our keys, or the client's for the answer, or anything.
         ott: The one-time token that the client bound the body to, if it did.
         issued_at: Its ``iat``, in seconds since 1970, if there is one.
+        signed_by: Of a JWS in a JWE, the algorithm that it was verified with.
     """
 
     payload: bytes = field(repr=False)
@@ -75,6 +76,7 @@ class Opened:
     kid: str | None = None
     ott: str | None = field(default=None, repr=False)
     issued_at: int | None = None
+    signed_by: Algorithm | None = None
 
 
 def open_jwe(body: bytes, *, keys: ServerKeys) -> Opened:
@@ -105,21 +107,18 @@ def verify_jws(body: bytes, *, url: str, keys: Sequence[ClientKey], now: Instant
     Raises:
         JoseError: It is refused.
     """
-    header_segment, payload_segment, signature_segment = compact.split(body, 3)
-    header = compact.header(header_segment)
-    algorithm = next((each for each in SIGNING if each == header.get("alg")), None)
-    if algorithm is None:
-        raise JoseError(JoseFault.ALGORITHM)
-    if header.get("url") != url:
-        raise JoseError(JoseFault.URL)
-    payload = compact.decode(payload_segment)
-    signature = compact.decode(signature_segment)
-    signed = header_segment + b"." + payload_segment
-    model = _SIGNATURES.get_alg(algorithm)
-    for key in _candidates(keys, algorithm, header.get("kid"), now):
-        if model.verify(signed, signature, _joserfc_key(_public(key))):
-            return payload
-    raise JoseError(JoseFault.UNVERIFIED)
+    payload, _ = _verify(body, url, keys, now)
+    return payload
+
+
+def signature_algorithm(body: bytes) -> Algorithm:
+    """
+    Read which algorithm a JWS names: once it is verified, the one to sign the answer with.
+
+    Raises:
+        JoseError: It is not one of ours.
+    """
+    return _signing(compact.header(compact.split(body, 3)[0]))
 
 
 def open_jws_jwe(
@@ -134,14 +133,8 @@ def open_jws_jwe(
     opened, content_type = _open(body, keys)
     if content_type is not None and content_type.upper() not in _NESTED:
         raise JoseError(JoseFault.CONTENT_TYPE)
-    payload = verify_jws(opened.payload, url=url, keys=client_keys, now=now)
-    return Opened(
-        payload=payload,
-        content_key=opened.content_key,
-        kid=opened.kid,
-        ott=opened.ott,
-        issued_at=opened.issued_at,
-    )
+    payload, algorithm = _verify(opened.payload, url, client_keys, now)
+    return replace(opened, payload=payload, signed_by=algorithm)
 
 
 def seal_direct(payload: bytes, content_key: bytes) -> bytes:
@@ -216,6 +209,29 @@ def _open(body: bytes, keys: ServerKeys) -> tuple[Opened, str | None]:
         issued_at=header.get("iat"),
     )
     return opened, header.get("cty")
+
+
+def _verify(body: bytes, url: str, keys: Sequence[ClientKey], now: Instant) -> tuple[bytes, Algorithm]:
+    header_segment, payload_segment, signature_segment = compact.split(body, 3)
+    header = compact.header(header_segment)
+    algorithm = _signing(header)
+    if header.get("url") != url:
+        raise JoseError(JoseFault.URL)
+    payload = compact.decode(payload_segment)
+    signature = compact.decode(signature_segment)
+    signed = header_segment + b"." + payload_segment
+    model = _SIGNATURES.get_alg(algorithm)
+    for key in _candidates(keys, algorithm, header.get("kid"), now):
+        if model.verify(signed, signature, _joserfc_key(_public(key))):
+            return payload, algorithm
+    raise JoseError(JoseFault.UNVERIFIED)
+
+
+def _signing(header: compact.Header) -> Algorithm:
+    algorithm = next((each for each in SIGNING if each == header.get("alg")), None)
+    if algorithm is None:
+        raise JoseError(JoseFault.ALGORITHM)
+    return algorithm
 
 
 def _candidates(
