@@ -39,6 +39,8 @@ class Reply:
     headers: dict[str, str] = field(default_factory=dict)
     length: int | None = None
     """What the reply claims to be long; as long as it is, by default."""
+    hangs_up: bool = False
+    """Whether the connection is closed behind it."""
 
     @classmethod
     def of(cls, document: Json, status: int = 200) -> Self:
@@ -155,3 +157,5 @@ class MatchingServer:
         )
         writer.write(start.encode() + b"\r\n" + reply.body)
         await writer.drain()
+        if reply.hangs_up:
+            raise ConnectionAbortedError

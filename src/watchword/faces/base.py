@@ -23,15 +23,12 @@ class FaceUnavailableError(Exception):
 
 
 class FaceMatcher(Protocol):
-    """
-    Compares faces.
+    """Compares faces."""
 
-    Attributes:
-        public_key: The PEM key that clients encrypt face maps to; None where the matcher takes
-            them plain.
-    """
-
-    public_key: str | None
+    @property
+    def public_key(self) -> str | None:
+        """The PEM key that clients encrypt face maps to; None where the matcher takes them plain."""
+        ...
 
     async def enrol(self, reference: str, face_map: bytes) -> bytes:
         """

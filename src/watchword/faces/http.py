@@ -235,7 +235,7 @@ async def _read(response: httpx.Response) -> tuple[int, _Answer | None]:
             raise _FaultyError("the answer is too large")
     try:
         return status, _DECODER.decode(body)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
         raise _FaultyError("the answer is not one of a matching server") from None
 
 
