@@ -11,7 +11,8 @@ from typing import Any
 import httpx2 as httpx
 import pytest
 
-from tests.client.fake import BEARER, CODE, HOME, MASKED, PIN, FakeServer, Person, problem
+from tests.client import fake_jose
+from tests.client.fake import APPLICATION, BEARER, CODE, FACE, HOME, MASKED, PIN, FakeServer, Person, problem
 from watchword.client import Instead, StaticResolver, call
 
 URL = f"{HOME}/v3/payments"
@@ -20,6 +21,7 @@ URL = f"{HOME}/v3/payments"
 @pytest.fixture(autouse=True)
 def no_token_in_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WATCHWORD_TOKEN", raising=False)
+    monkeypatch.delenv("WATCHWORD_APPLICATION_TOKEN", raising=False)
 
 
 def make_call(server: FakeServer, url: str = URL, **options: Any) -> int:
@@ -273,3 +275,81 @@ def test_the_help_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
         parse("--help")
     assert caught.value.code == 0
     assert "watchword call http://127.0.0.1:8000" in capsys.readouterr().out
+
+
+KEY = fake_jose.private_key()
+
+
+def test_a_key_file_signs(tmp_path: Path) -> None:
+    file = tmp_path / "key.pem"
+    file.write_bytes(fake_jose.private_pem(KEY))
+    server = FakeServer([["SIGNATURE"]], signers=[KEY.public_key()])
+    assert make_call(server, resolver=StaticResolver(), sign=str(file)) == 0
+    assert server.lines == ["GET /v3/payments", "GET /v1/one-time-token/status", "GET /v3/payments"]
+
+
+def test_a_refused_signature_is_said_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "key.pem"
+    file.write_bytes(fake_jose.private_pem(fake_jose.private_key(1)))
+    assert make_call(FakeServer([["SIGNATURE"]], signers=[KEY.public_key()]), sign=str(file)) == 1
+    assert capsys.readouterr().err == "watchword call: signature.incorrect: About signature.incorrect.\n"
+
+
+def test_a_pin_is_encrypted_to_a_key_from_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "server.pem"
+    file.write_bytes(fake_jose.public_pem(KEY))
+    server = FakeServer(jose="required")
+    assert make_call(server, jose="required", server_key=str(file)) == 0
+    assert len(server.unsealed) == 1
+
+
+def test_a_pin_is_encrypted_to_a_key_that_is_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = FakeServer(jose="required")
+    assert make_call(server, jose="auto", application_token=APPLICATION) == 0
+    monkeypatch.setenv("WATCHWORD_APPLICATION_TOKEN", APPLICATION)
+    assert make_call(server, jose="required") == 0
+    assert len(server.unsealed) == 2
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"sign": "/no/such/key"}, "cannot read /no/such/key: No such file or directory"),
+        ({"sign": "{public}"}, "--sign: not a private key in PEM, or not its password"),
+        (
+            {"jose": "auto", "server_key": "/no/such/key"},
+            "cannot read /no/such/key: No such file or directory",
+        ),
+        (
+            {"jose": "auto", "server_key": "{empty}"},
+            "--jose: not a public key in PEM, JWK, DER or base64 DER",
+        ),
+        (
+            {"jose": "required"},
+            "--jose: encryption needs the server's key, or an application's token to fetch it with",
+        ),
+        (
+            {"jose": "auto", "application_token": "a\nb"},
+            "the token holds characters that no header may have",
+        ),
+    ],
+)
+def test_a_key_that_will_not_do_is_said_before_anything_is_sent(
+    tmp_path: Path, options: dict[str, Any], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "public").write_bytes(fake_jose.public_pem(KEY))
+    (tmp_path / "empty").write_bytes(b"")
+    files = {"public": tmp_path / "public", "empty": tmp_path / "empty"}
+    server = FakeServer()
+    assert make_call(server, **{name: value.format(**files) for name, value in options.items()}) == 2
+    assert capsys.readouterr() == ("", f"watchword call: {said}\n")
+    assert server.exchanges == []
+
+
+def test_a_face_map_is_asked_for_as_a_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "face").write_bytes(FACE)
+    monkeypatch.setattr("sys.stdin", io.StringIO(f"{tmp_path / 'face'}\n"))
+    assert make_call(FakeServer([["FACE_MAP"]]), resolver=None) == 0
+    assert "File with the face map" in capsys.readouterr().err

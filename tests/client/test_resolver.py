@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+from collections.abc import Callable
+
 import pytest
 
-from tests.client.fake import CODE, FINGERPRINT, MASKED, PIN, FakeServer, Sender
+from tests.client.fake import CODE, FACE, FINGERPRINT, MASKED, PIN, FakeServer, Sender
 from watchword.client import Choice, DeclinedError, LockedError, Problem, SecretQuestion, StaticResolver
 
 
@@ -66,3 +69,16 @@ def test_a_wrong_value_costs_one_attempt_and_no_more(send: Sender) -> None:
 def test_a_wrong_last_attempt_is_a_lock(send: Sender) -> None:
     with pytest.raises(LockedError):
         send(FakeServer(attempts=1), StaticResolver(pin="0000"))
+
+
+@pytest.mark.parametrize("value", [FACE, base64.b64encode(FACE).decode(), lambda _: FACE])
+def test_a_face_map_may_be_bytes_or_base64_or_taken_when_asked_for(
+    send: Sender, value: bytes | str | Callable[[SecretQuestion], bytes]
+) -> None:
+    assert send(FakeServer([["FACE_MAP"]]), StaticResolver(face_map=value)).status_code == 201
+
+
+def test_without_a_face_map_another_method_is_picked() -> None:
+    assert StaticResolver(pin=PIN).choose(choice("FACE_MAP", "PIN")) == "PIN"
+    with pytest.raises(DeclinedError, match="FACE_MAP"):
+        StaticResolver(pin=PIN).choose(choice("FACE_MAP"))

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import base64
 import getpass
 import io
+from pathlib import Path
 from typing import Any
 
 import httpx2 as httpx
 import pytest
 
-from tests.client.fake import BEARER, CODE, HOME, MASKED, PIN, FakeServer, problem
+from tests.client.fake import BEARER, CODE, FACE, HOME, MASKED, PIN, FakeServer, problem
 from watchword.client import (
     Auth,
     Choice,
@@ -214,3 +216,59 @@ def test_two_problems_in_a_row_are_both_told() -> None:
         assert client.post(f"{HOME}/v3/payments").status_code == 201
     told = writes.getvalue()
     assert told.index("Try again in 30 s.") < told.index("That code is wrong. Attempts left: 4.")
+
+
+# ------------------------------------------------------------------------------- face maps
+
+
+def test_a_face_map_is_read_from_the_file_that_is_named(tmp_path: Path) -> None:
+    file = tmp_path / "my face.bin"
+    file.write_bytes(FACE)
+    server = FakeServer([["FACE_MAP", "PIN"]])
+    resolver, writes = at_terminal(f"1\n{file}\n")
+    with httpx.Client(auth=Auth(resolver, token=BEARER), transport=httpx.MockTransport(server)) as client:
+        assert client.post(f"{HOME}/v3/payments").status_code == 201
+    assert "  1  a face map, from a file\n" in writes.getvalue()
+    assert "File with the face map (m for another method, q to give up): " in writes.getvalue()
+
+
+def test_a_file_that_holds_base64_is_sent_as_it_is(tmp_path: Path) -> None:
+    file = tmp_path / "face.txt"
+    file.write_bytes(base64.encodebytes(FACE * 30))
+    resolver, _ = at_terminal(f"{file}\n")
+    assert resolver.secret(question("FACE_MAP")) == base64.b64encode(FACE * 30).decode()
+
+
+@pytest.mark.parametrize(
+    "name", ["", "no such file", "\0", "~nobody-of-that-name/face", "{folder}", "/dev/zero"]
+)
+def test_what_is_no_file_is_said_and_asked_for_again(tmp_path: Path, name: str) -> None:
+    file = tmp_path / "face.bin"
+    file.write_bytes(FACE)
+    resolver, writes = at_terminal(f"{name.format(folder=tmp_path)}\n{file}\n")
+    assert resolver.secret(question("FACE_MAP")) == FACE
+    told = writes.getvalue()
+    assert told.count("File with the face map") == 2
+    assert ("Cannot read" in told or "is no file" in told) is bool(name)
+    assert told.replace("\n", "").isprintable()
+
+
+def test_a_file_may_be_empty_or_too_large_for_a_face(tmp_path: Path) -> None:
+    for size in (0, 4 * 1024 * 1024 + 1):
+        file = tmp_path / "face.bin"
+        file.write_bytes(bytes(size))
+        resolver, writes = at_terminal(f"{file}\nq\n")
+        with pytest.raises(DeclinedError):
+            resolver.secret(question("FACE_MAP"))
+        assert "is no file of up to 4 MiB." in writes.getvalue()
+
+
+def test_a_face_that_was_not_recognised_is_said() -> None:
+    resolver, writes = at_terminal("m\n")
+    seen = Problem(reason="facemap.incorrect", attempts_left=4)
+    assert (
+        resolver.secret(question("FACE_MAP", alternatives=("PIN",), problem=seen)) == Instead.ANOTHER_METHOD
+    )
+    assert writes.getvalue().startswith(
+        "Confirmation needed for TRANSFER__FUND.\nThat face was not recognised."
+    )
