@@ -35,6 +35,7 @@ from watchword.client import (
     Jose,
     LockedError,
     PhoneNumber,
+    PublicKey,
     RefusedError,
     ServerError,
     StaticResolver,
@@ -48,6 +49,8 @@ DEVICE = {"deviceFingerprintId": "d-1", "createdAt": "2024-05-24T07:27:58.273205
 PHONE = {"id": 1230944, "phoneNumber": "+6588888888", "type": "PRIMARY", "verified": True, "clientId": None}
 A_DEVICE = DeviceFingerprint(device_fingerprint_id="d-1", created_at="2024-05-24T07:27:58.273205554Z")
 A_PHONE = PhoneNumber(id=1230944, phone_number="+6588888888")
+PUBLIC_KEY = {"publicKeyId": "k-1", "createdAt": "2024-05-24T07:27:58.273205554Z", "sha256": "ab"}
+A_PUBLIC_KEY = PublicKey(public_key_id="k-1", created_at="2024-05-24T07:27:58.273205554Z", sha256="ab")
 PEM = "-----BEGIN PUBLIC KEY-----\n"
 
 Perform = Callable[[Callable[[httpx.Request], httpx.Response], Exchange[Any]], Any]
@@ -187,6 +190,27 @@ CALLS: dict[str, tuple[Callable[[], Exchange[Any]], str, Any, httpx.Response, An
         {"phoneNumber": "+6588888888"},
         httpx.Response(200, json=PHONE),
         A_PHONE,
+    ),
+    "public keys": (
+        lambda: E.list_public_keys(user_id=5),
+        "GET /v1/application/users/5/public-keys",
+        None,
+        httpx.Response(200, json=[PUBLIC_KEY]),
+        (A_PUBLIC_KEY,),
+    ),
+    "public key": (
+        lambda: E.create_public_key(PEM, user_id=5),
+        "POST /v1/application/users/5/public-keys",
+        {"publicKey": PEM},
+        httpx.Response(201, json=PUBLIC_KEY),
+        A_PUBLIC_KEY,
+    ),
+    "delete public key": (
+        lambda: E.delete_public_key("k-1", user_id=5),
+        "DELETE /v1/application/users/5/public-keys/k-1",
+        None,
+        NOTHING,
+        None,
     ),
     "delete phone": (
         lambda: E.delete_phone_number(1230944, user_id=5),

@@ -9,7 +9,14 @@ The client: an httpx `Auth` that clears step-ups, and who answers its questions.
 from __future__ import annotations
 
 from watchword.client.auth import Auth
-from watchword.client.enrolment import DeviceFingerprint, Enrolment, PhoneNumber, perform, perform_async
+from watchword.client.enrolment import (
+    DeviceFingerprint,
+    Enrolment,
+    PhoneNumber,
+    PublicKey,
+    perform,
+    perform_async,
+)
 from watchword.client.envelope import Jose
 from watchword.client.errors import (
     DeclinedError,
@@ -43,6 +50,7 @@ __all__ = [
     "NotApprovedError",
     "PhoneNumber",
     "Problem",
+    "PublicKey",
     "RedirectedError",
     "RefusedError",
     "RequestsAuth",

@@ -47,6 +47,14 @@ class PhoneNumber(wire.Discreet, frozen=True, kw_only=True, rename="camel"):
     client_id: str | None = None
 
 
+class PublicKey(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """A key that a user's programs sign with; `sha256` is the hash of its DER form."""
+
+    public_key_id: str
+    created_at: str
+    sha256: str
+
+
 class Enrolment:
     """
     The calls that change credentials.
@@ -132,6 +140,20 @@ class Enrolment:
         """Remove a phone number, by the identifier that it got."""
         yield from _plain("DELETE", f"{_phones(user_id)}/{phone_number_id}")
 
+    def list_public_keys(self, *, user_id: int) -> Exchange[tuple[PublicKey, ...]]:
+        """Return the keys that signatures are checked with. The public API has no such call."""
+        answer = yield from _plain("GET", _public_keys(user_id))
+        return decode(answer, tuple[PublicKey, ...])
+
+    def create_public_key(self, pem: str, *, user_id: int) -> Exchange[PublicKey]:
+        """Add a public RSA key, in PEM. The public API has no such call."""
+        answer = yield from _plain("POST", _public_keys(user_id), {"publicKey": pem})
+        return decode(answer, PublicKey)
+
+    def delete_public_key(self, public_key_id: str, *, user_id: int) -> Exchange[None]:
+        """Remove a key, by the identifier that it got. The public API has no such call."""
+        yield from _plain("DELETE", f"{_public_keys(user_id)}/{quote(public_key_id, safe='')}")
+
     def _sealed(self, path: str, body: Mapping[str, str]) -> Exchange[Answer]:
         call = Call(method="POST", path=path, body=msgspec.json.encode(body))
         return _done((yield from self._envelope.deliver(call)))
@@ -209,3 +231,7 @@ def _of(profile_id: int | None, profiles: str, user_id: int | None, users: str) 
 
 def _phones(user_id: int) -> str:
     return f"/v1/application/users/{user_id}/phone-numbers"
+
+
+def _public_keys(user_id: int) -> str:
+    return f"/v1/application/users/{user_id}/public-keys"

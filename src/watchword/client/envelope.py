@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 
 import msgspec
 
-from watchword import wire
 from watchword.client.errors import ServerError
 from watchword.client.exchange import JOSE_JSON, Answer, Call, Exchange, decode, error_of, refusal
 
@@ -28,7 +27,7 @@ KEY_PATH: Final = "/v1/auth/jose/response/public-keys?algorithm=RSA_OAEP_256&sco
 _UNSUPPORTED_MEDIA_TYPE: Final = 415
 _SERVER_FAULT: Final = 500
 # What servers say who could not decrypt. The public API is documented to say nothing but 500.
-_NOT_OPENED: Final = frozenset({"jwe_error", "jws_error", wire.Code.REQUEST_MALFORMED})
+_NOT_OPENED: Final = frozenset({"jwe_error", "jws_error"})
 
 
 class Jose:
