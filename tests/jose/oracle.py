@@ -26,6 +26,9 @@ CURVES: dict[str, type[ec.EllipticCurve]] = {
     "ES512": ec.SECP521R1,
 }
 JWE_HEADER = {"enc": "A256GCM", "alg": "RSA-OAEP-256"}
+# What older clients and careless ones use; here to be refused.
+OLD_HASH = hashes.SHA1()  # noqa: S303
+OAEP_1 = padding.OAEP(padding.MGF1(OLD_HASH), OLD_HASH, None)
 OAEP_256 = padding.OAEP(padding.MGF1(hashes.SHA256()), hashes.SHA256(), None)
 
 Private = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
@@ -85,7 +88,7 @@ def open_jwe(token: bytes, key: rsa.RSAPrivateKey) -> bytes:
 
 
 def raw_signature(data: bytes, algorithm: str, key: Private) -> bytes:
-    """Sign as RFC 7518 sections 3.4 and 3.5 say: R and S side by side, or PSS with a salt of the hash's length."""
+    """Sign as RFC 7518 sections 3.4 and 3.5 say: R beside S, or PSS with a salt as long as the hash."""
     digest = HASHES[algorithm[2:]]()
     if isinstance(key, rsa.RSAPrivateKey):
         return key.sign(data, padding.PSS(padding.MGF1(digest), digest.digest_size), digest)

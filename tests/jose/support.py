@@ -27,7 +27,7 @@ class Client:
     private: oracle.Private
     key: ClientKey
 
-    def sign(self, payload: bytes = PAYLOAD, **header: Any) -> bytes:
+    def sign(self, payload: bytes = PAYLOAD, /, **header: Any) -> bytes:
         """Sign as a client does; what is given here stands in the header beside what belongs there."""
         members = {"alg": self.key.algorithm, "typ": "JWT", "url": URL} | header
         return oracle.jws(payload, self.private, members, self.key.algorithm)
@@ -63,9 +63,9 @@ def open_nested(body: bytes, server: ServerKeys, *keys: ClientKey, url: str = UR
     return open_jws_jwe(body, url=url, keys=server, client_keys=keys, now=NOW)
 
 
-def fault(call: Callable[[], object]) -> JoseFault:
+def fault(call: Callable[..., object], *arguments: Any, **named: Any) -> JoseFault:
     """Return why *call* is refused; fail if it is not."""
     with pytest.raises(JoseError) as raised:
-        call()
+        call(*arguments, **named)
     assert str(raised.value) == raised.value.fault.value
     return raised.value.fault

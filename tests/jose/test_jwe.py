@@ -68,9 +68,7 @@ def test_what_binds_a_body_cannot_be_exchanged(keys: ServerKeys, to_us: rsa.RSAP
     body = oracle.jwe(PAYLOAD, to_us, oracle.JWE_HEADER | {"ott": "mine", "iat": 1_700_000_000})
     for changes in ({"ott": "yours"}, {"iat": 1_700_000_001}):
         other = oracle.b64(oracle.to_json(oracle.header_of(body) | changes))
-        assert (
-            fault(lambda other=other: open_jwe(_swap(body, 0, other), keys=keys)) is JoseFault.UNDECRYPTABLE
-        )  # type: ignore[misc]
+        assert fault(open_jwe, _swap(body, 0, other), keys=keys) is JoseFault.UNDECRYPTABLE
 
 
 def test_the_largest_body_and_the_largest_header_are_opened(
@@ -129,7 +127,7 @@ def test_one_pair_of_algorithms_is_taken_and_no_other(
     keys: ServerKeys, to_us: rsa.RSAPublicKey, header: dict[str, str]
 ) -> None:
     """All of these would decrypt, were the header not looked at."""
-    assert fault(lambda: open_jwe(oracle.jwe(PAYLOAD, to_us, header), keys=keys)) is JoseFault.ALGORITHM
+    assert fault(open_jwe, oracle.jwe(PAYLOAD, to_us, header), keys=keys) is JoseFault.ALGORITHM
 
 
 @pytest.mark.parametrize("size", [0, 16, 24])
@@ -141,7 +139,7 @@ def test_a_content_key_of_another_length_is_as_good_as_none(
     sealed = AESGCM(content_key or bytes(16)).encrypt(iv, PAYLOAD, protected)
     parts = [to_us.encrypt(content_key, oracle.OAEP_256), iv, sealed[:-16], sealed[-16:]]
     body = b".".join([protected, *map(oracle.b64, parts)])
-    assert fault(lambda: open_jwe(body, keys=keys)) is JoseFault.UNDECRYPTABLE
+    assert fault(open_jwe, body, keys=keys) is JoseFault.UNDECRYPTABLE
 
 
 @pytest.mark.parametrize("size", [8, 11, 13, 16, 64])
@@ -149,7 +147,7 @@ def test_another_length_of_the_initialisation_vector_is_refused(
     keys: ServerKeys, to_us: rsa.RSAPublicKey, size: int
 ) -> None:
     body = oracle.jwe(PAYLOAD, to_us, iv=os.urandom(size))
-    assert fault(lambda: open_jwe(body, keys=keys)) is JoseFault.MALFORMED
+    assert fault(open_jwe, body, keys=keys) is JoseFault.MALFORMED
 
 
 @pytest.mark.parametrize("size", [0, 1, 4, 12, 15])
@@ -157,29 +155,29 @@ def test_a_shortened_tag_is_refused(keys: ServerKeys, to_us: rsa.RSAPublicKey, s
     """Truncated tags are easier to guess; a lenient decryptor takes them."""
     body = oracle.jwe(PAYLOAD, to_us)
     tag = oracle.unb64(body.rpartition(b".")[2])[:size]
-    assert fault(lambda: open_jwe(_swap(body, 4, oracle.b64(tag)), keys=keys)) is JoseFault.MALFORMED
+    assert fault(open_jwe, _swap(body, 4, oracle.b64(tag)), keys=keys) is JoseFault.MALFORMED
 
 
 def test_a_tag_that_borrows_from_the_content_is_refused(keys: ServerKeys, to_us: rsa.RSAPublicKey) -> None:
     *_, ciphertext, tag = map(oracle.unb64, (body := oracle.jwe(PAYLOAD, to_us)).split(b"."))
     moved = _swap(_swap(body, 3, oracle.b64(ciphertext[:-1])), 4, oracle.b64(ciphertext[-1:] + tag))
-    assert fault(lambda: open_jwe(moved, keys=keys)) is JoseFault.MALFORMED
+    assert fault(open_jwe, moved, keys=keys) is JoseFault.MALFORMED
 
 
-@pytest.mark.parametrize("oaep_hash", [hashes.SHA1(), hashes.SHA512()], ids=["sha-1", "sha-512"])
+@pytest.mark.parametrize("oaep_hash", [oracle.OLD_HASH, hashes.SHA512()], ids=["sha-1", "sha-512"])
 def test_a_content_key_that_was_encrypted_otherwise_is_refused(
     keys: ServerKeys, to_us: rsa.RSAPublicKey, oaep_hash: hashes.HashAlgorithm
 ) -> None:
     other = padding.OAEP(padding.MGF1(oaep_hash), oaep_hash, None)
     body = oracle.jwe(PAYLOAD, to_us, oaep=other)
-    assert fault(lambda: open_jwe(body, keys=keys)) is JoseFault.UNDECRYPTABLE
+    assert fault(open_jwe, body, keys=keys) is JoseFault.UNDECRYPTABLE
     older = oracle.jwe(PAYLOAD, to_us, oaep=padding.PKCS1v15())
-    assert fault(lambda: open_jwe(older, keys=keys)) is JoseFault.UNDECRYPTABLE
+    assert fault(open_jwe, older, keys=keys) is JoseFault.UNDECRYPTABLE
 
 
 def test_what_was_encrypted_to_somebody_else_is_refused(keys: ServerKeys, rsa_key: rsa.RSAPrivateKey) -> None:
     body = oracle.jwe(PAYLOAD, rsa_key.public_key())
-    assert fault(lambda: open_jwe(body, keys=keys)) is JoseFault.UNDECRYPTABLE
+    assert fault(open_jwe, body, keys=keys) is JoseFault.UNDECRYPTABLE
 
 
 @pytest.mark.parametrize(
@@ -190,17 +188,14 @@ def test_an_encrypted_key_that_is_none_is_refused(
     keys: ServerKeys, to_us: rsa.RSAPublicKey, encrypted_key: bytes
 ) -> None:
     body = _swap(oracle.jwe(PAYLOAD, to_us), 1, oracle.b64(encrypted_key))
-    assert fault(lambda: open_jwe(body, keys=keys)) is JoseFault.UNDECRYPTABLE
+    assert fault(open_jwe, body, keys=keys) is JoseFault.UNDECRYPTABLE
 
 
 def test_the_parts_of_two_tokens_do_not_mix(keys: ServerKeys, to_us: rsa.RSAPublicKey) -> None:
     one, other = (oracle.jwe(PAYLOAD, to_us) for _ in range(2))
     for index, segment in enumerate(other.split(b".")[1:], start=1):
         mixed = _swap(one, index, segment)
-        assert (
-            mixed in {one, other}
-            or fault(lambda mixed=mixed: open_jwe(mixed, keys=keys)) is JoseFault.UNDECRYPTABLE
-        )  # type: ignore[misc]
+        assert mixed in {one, other} or fault(open_jwe, mixed, keys=keys) is JoseFault.UNDECRYPTABLE
 
 
 # --- what is answered -------------------------------------------------------------------------------

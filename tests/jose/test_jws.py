@@ -52,7 +52,7 @@ def test_the_key_that_is_named_is_used_however_many_there_are(client: Client) ->
     others = [client_key(ec.generate_private_key(ec.SECP521R1()), "ES512") for _ in range(5)]
     body = client.sign(kid=client.key.id)
     assert verify(body, *others, client.key) == PAYLOAD
-    assert fault(lambda: verify(client.sign(kid=others[0].id), *others, client.key)) is JoseFault.UNVERIFIED
+    assert fault(verify, client.sign(kid=others[0].id), *others, client.key) is JoseFault.UNVERIFIED
 
 
 @pytest.mark.parametrize("header", [{}, {"kid": "our-first-key"}], ids=["unnamed", "a-name-of-its-own"])
@@ -61,7 +61,7 @@ def test_without_a_name_the_two_newest_keys_are_tried(client: Client, header: di
     others = [client_key(ec.generate_private_key(ec.SECP521R1()), "ES512") for _ in range(2)]
     body = client.sign(**header)
     assert verify(body, others[0], client.key) == PAYLOAD
-    assert fault(lambda: verify(body, *others, client.key)) is JoseFault.UNVERIFIED
+    assert fault(verify, body, *others, client.key) is JoseFault.UNVERIFIED
 
 
 def test_keys_of_another_use_are_passed_over(clients: dict[str, Client], client: Client) -> None:
@@ -74,7 +74,7 @@ def test_the_algorithm_to_answer_with_is_read_from_the_request(
     clients: dict[str, Client], algorithm: str
 ) -> None:
     assert signature_algorithm(clients[algorithm].sign()) == algorithm
-    assert fault(lambda: signature_algorithm(clients[algorithm].sign(alg="none"))) is JoseFault.ALGORITHM
+    assert fault(signature_algorithm, clients[algorithm].sign(alg="none")) is JoseFault.ALGORITHM
 
 
 # --- what is not ------------------------------------------------------------------------------------
@@ -91,11 +91,11 @@ def test_a_key_is_good_within_its_time(client: Client, now: int, good: bool, nam
     if good:
         assert verify(body, client.key, now=Instant(now)) == PAYLOAD
     else:
-        assert fault(lambda: verify(body, client.key, now=Instant(now))) is JoseFault.UNVERIFIED
+        assert fault(verify, body, client.key, now=Instant(now)) is JoseFault.UNVERIFIED
 
 
 def test_a_signature_without_any_key_to_verify_it_is_refused(client: Client) -> None:
-    assert fault(lambda: verify(client.sign())) is JoseFault.UNVERIFIED
+    assert fault(verify, client.sign()) is JoseFault.UNVERIFIED
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -107,7 +107,7 @@ def test_somebody_elses_signature_is_refused(clients: dict[str, Client], algorit
     else:
         other = ec.generate_private_key(client.private.curve)
     body = oracle.jws(PAYLOAD, other, {"alg": algorithm, "url": URL, "kid": client.key.id})
-    assert fault(lambda: verify(body, client.key)) is JoseFault.UNVERIFIED
+    assert fault(verify, body, client.key) is JoseFault.UNVERIFIED
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_somebody_elses_signature_is_refused(clients: dict[str, Client], algorit
 def test_a_signed_body_is_good_for_the_path_in_it_only(client: Client, url: str | None) -> None:
     header = {"alg": "ES512"} if url is None else {"alg": "ES512", "url": url}
     body = oracle.jws(PAYLOAD, client.private, header)
-    assert fault(lambda: verify(body, client.key)) is JoseFault.URL
+    assert fault(verify, body, client.key) is JoseFault.URL
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_a_key_is_good_for_the_algorithm_that_it_was_uploaded_for(
     """One RSA key could do all three."""
     client = clients[signed]
     body = oracle.jws(PAYLOAD, client.private, {"alg": claimed, "url": URL, "kid": client.key.id})
-    assert fault(lambda: verify(body, client.key)) is JoseFault.UNVERIFIED
+    assert fault(verify, body, client.key) is JoseFault.UNVERIFIED
 
 
 def _resigned(client: Client, signature: bytes) -> bytes:
@@ -159,7 +159,7 @@ def test_a_signature_in_another_form_is_refused(clients: dict[str, Client], algo
     size = -(-client.private.curve.key_size // 8)
     signed = client.sign().rpartition(b".")[0]
     raw = oracle.raw_signature(signed, algorithm, client.private)
-    order = {"ES256": 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551}.get(algorithm, 2)
+    order = client.private.curve.group_order
     forms = {
         "der": client.private.sign(signed, ec.ECDSA(oracle.HASHES[algorithm[2:]]())),
         "zero": bytes(2 * size),
@@ -174,7 +174,7 @@ def test_a_signature_in_another_form_is_refused(clients: dict[str, Client], algo
     }
     for name, signature in forms.items():
         body = signed + b"." + oracle.b64(signature)
-        assert fault(lambda body=body: verify(body, client.key)) is JoseFault.UNVERIFIED, name  # type: ignore[misc]
+        assert fault(verify, body, client.key) is JoseFault.UNVERIFIED, name
 
 
 def test_an_rsa_signature_in_another_form_is_refused(clients: dict[str, Client]) -> None:
@@ -188,7 +188,7 @@ def test_an_rsa_signature_in_another_form_is_refused(clients: dict[str, Client])
         "longest-salt": client.private.sign(
             signed, padding.PSS(padding.MGF1(sha), padding.PSS.MAX_LENGTH), sha
         ),
-        "other-mask": client.private.sign(signed, padding.PSS(padding.MGF1(hashes.SHA1()), 32), sha),
+        "other-mask": client.private.sign(signed, padding.PSS(padding.MGF1(oracle.OLD_HASH), 32), sha),
         "zero": bytes(256),
         "ones": b"\xff" * 256,
         "long": bytes(257),
@@ -197,14 +197,14 @@ def test_an_rsa_signature_in_another_form_is_refused(clients: dict[str, Client])
     }
     for name, signature in forms.items():
         body = signed + b"." + oracle.b64(signature)
-        assert fault(lambda body=body: verify(body, client.key)) is JoseFault.UNVERIFIED, name  # type: ignore[misc]
+        assert fault(verify, body, client.key) is JoseFault.UNVERIFIED, name
 
 
 def test_a_token_cut_into_another_payload_is_refused(client: Client) -> None:
     header, payload, signature = client.sign().split(b".")
     for changed in (b"", payload[4:], b"AAAA" + payload, oracle.b64(b'{"message":"other"}')):
         body = b".".join([header, changed, signature])
-        assert fault(lambda body=body: verify(body, client.key)) is JoseFault.UNVERIFIED  # type: ignore[misc]
+        assert fault(verify, body, client.key) is JoseFault.UNVERIFIED
 
 
 def test_the_examples_of_rfc_7515_are_good_for_no_path(client: Client) -> None:
@@ -213,7 +213,7 @@ def test_the_examples_of_rfc_7515_are_good_for_no_path(client: Client) -> None:
         b".AdwMgeerwtHoh-l192l60hp9wAHZFVJbLfD_UxMi70cwnZOYaRI1bKPWROc-mZZqwqT2SI-KGDKB34XO0aw_7Xdt"
         b"AG8GaSwFKdCAPZgoXD2YBJZCPEX3xKpRwcdOO8KpEHwJjyqOgzDO7iKvU8vcnwNrmxYbSW9ERBXukOXolLzeO_Jn"
     )
-    assert fault(lambda: verify(body, client.key)) is JoseFault.URL
+    assert fault(verify, body, client.key) is JoseFault.URL
 
 
 # --- what is answered -------------------------------------------------------------------------------
@@ -241,7 +241,7 @@ def test_the_key_that_decrypts_is_not_signed_with(keys: ServerKeys) -> None:
 
 def test_our_own_answer_is_no_request(keys: ServerKeys) -> None:
     own = client_key_of(keys)
-    assert fault(lambda: verify(sign(PAYLOAD, Algorithm.ES512, keys=keys), own)) is JoseFault.URL
+    assert fault(verify, sign(PAYLOAD, Algorithm.ES512, keys=keys), own) is JoseFault.URL
 
 
 def client_key_of(keys: ServerKeys) -> Any:
@@ -282,7 +282,7 @@ def test_a_content_type_that_is_not_what_must_be_inside_is_refused(
     keys: ServerKeys, to_us: rsa.RSAPublicKey, client: Client, content_type: str
 ) -> None:
     body = oracle.jwe(client.sign(), to_us, oracle.JWE_HEADER | {"cty": content_type})
-    assert fault(lambda: open_nested(body, keys, client.key)) is JoseFault.CONTENT_TYPE
+    assert fault(open_nested, body, keys, client.key) is JoseFault.CONTENT_TYPE
 
 
 @pytest.mark.attack(101)
@@ -295,13 +295,13 @@ def test_encryption_is_not_taken_for_a_signature(
     claims_signature = oracle.jwe(PAYLOAD, to_us, oracle.JWE_HEADER | {"url": URL, "alg": "ES512"})
     inside_out = oracle.jws(encrypted, client.private, {"alg": "ES512", "url": URL})
     for body in (encrypted, nested, claims_signature):
-        assert fault(lambda body=body: verify(body, client.key)) is JoseFault.MALFORMED  # type: ignore[misc]
+        assert fault(verify, body, client.key) is JoseFault.MALFORMED
     for body in (signed, inside_out):
-        assert fault(lambda body=body: open_jwe(body, keys=keys)) is JoseFault.MALFORMED  # type: ignore[misc]
-        assert fault(lambda body=body: open_nested(body, keys, client.key)) is JoseFault.MALFORMED  # type: ignore[misc]
+        assert fault(open_jwe, body, keys=keys) is JoseFault.MALFORMED
+        assert fault(open_nested, body, keys, client.key) is JoseFault.MALFORMED
     for inner in (PAYLOAD, encrypted, nested, b"", signed.rpartition(b".")[0] + b"."):
         body = oracle.jwe(inner, to_us, oracle.JWE_HEADER | {"cty": "JWT"})
-        refused = fault(lambda body=body: open_nested(body, keys, client.key))  # type: ignore[misc]
+        refused = fault(open_nested, body, keys, client.key)
         assert refused in {JoseFault.MALFORMED, JoseFault.UNVERIFIED}
 
 
@@ -309,11 +309,11 @@ def test_the_signature_inside_is_looked_at_as_closely(
     keys: ServerKeys, to_us: rsa.RSAPublicKey, client: Client
 ) -> None:
     elsewhere = oracle.jwe(client.sign(url="/v1/other"), to_us)
-    assert fault(lambda: open_nested(elsewhere, keys, client.key)) is JoseFault.URL
+    assert fault(open_nested, elsewhere, keys, client.key) is JoseFault.URL
     foreign = oracle.jws(PAYLOAD, ec.generate_private_key(ec.SECP521R1()), {"alg": "ES512", "url": URL})
-    assert fault(lambda: open_nested(oracle.jwe(foreign, to_us), keys, client.key)) is JoseFault.UNVERIFIED
+    assert fault(open_nested, oracle.jwe(foreign, to_us), keys, client.key) is JoseFault.UNVERIFIED
     unsigned = oracle.b64(b'{"alg":"none","url":"%s"}' % URL.encode()) + b"." + oracle.b64(PAYLOAD) + b"."
-    assert fault(lambda: open_nested(oracle.jwe(unsigned, to_us), keys, client.key)) is JoseFault.ALGORITHM
+    assert fault(open_nested, oracle.jwe(unsigned, to_us), keys, client.key) is JoseFault.ALGORITHM
 
 
 def test_now_is_the_moment_that_the_caller_gives(client: Client) -> None:

@@ -30,8 +30,8 @@ EXAMPLES = [
 
 
 def _key(curve: ec.EllipticCurve, x: bytes, y: bytes) -> ec.EllipticCurvePublicKey:
-    numbers = (int.from_bytes(oracle.unb64(part), "big") for part in (x, y))
-    return ec.EllipticCurvePublicNumbers(*numbers, curve).public_key()
+    x_number, y_number = (int.from_bytes(oracle.unb64(part), "big") for part in (x, y))
+    return ec.EllipticCurvePublicNumbers(x_number, y_number, curve).public_key()
 
 
 @pytest.mark.parametrize(("token", "curve", "x", "y"), EXAMPLES)
