@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import ssl
 from base64 import b64decode
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
@@ -73,7 +74,8 @@ class MatchingServer:
     anything else is not a face. ``answer`` can be replaced, so that it answers differently.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        self._tls = tls
         self.kept: dict[str, str] = {}
         self.asked: list[Asked] = []
         self.connections = 0
@@ -81,7 +83,7 @@ class MatchingServer:
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
         self.port: int = server.sockets[0].getsockname()[1]
         self._stack.push_async_callback(server.wait_closed)
         self._stack.callback(server.close)
@@ -96,7 +98,7 @@ class MatchingServer:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'http' if self._tls is None else 'https'}://127.0.0.1:{self.port}"
 
     def always(self, reply: Reply) -> None:
         async def answer(_: Asked) -> Reply:

@@ -2,10 +2,19 @@
 
 import asyncio
 import logging
+import ssl
 from base64 import b64decode
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from ipaddress import IPv4Address
+from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from tests.faces.matching_server import FOUND_OUT, Asked, Json, MatchingServer, Reply, failed, scanned
 from watchword.domain.instant import Instant, after
@@ -311,6 +320,44 @@ async def test_a_server_that_is_slow_is_given_up_in_time(server: MatchingServer,
     with pytest.raises(FaceUnavailableError, match="in time"):
         await faces.enrol(REFERENCE, ADA)
     await faces.aclose()
+
+
+@pytest.fixture
+def certificate(tmp_path: Path) -> Path:
+    """Return a file with a key and the certificate that it signed for itself, good for a day."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(IPv4Address("127.0.0.1"))]), critical=False
+        )
+        .sign(key, hashes.SHA256())
+    )
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    file = tmp_path / "server.pem"
+    file.write_bytes(private + made.public_bytes(Encoding.PEM))
+    return file
+
+
+async def test_over_tls_only_a_server_that_this_machine_trusts_is_asked(
+    certificate: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate)
+    async with MatchingServer(tls) as server:
+        distrustful = connect(server, clock)
+        with pytest.raises(FaceUnavailableError, match="ConnectError"):
+            await distrustful.enrol(REFERENCE, ADA)
+        assert server.asked == []
+        monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+        trusting = connect(server, clock)
+        assert await trusting.enrol(REFERENCE, ADA)
+        await distrustful.aclose()
+        await trusting.aclose()
 
 
 # --- many at once -----------------------------------------------------------------------------

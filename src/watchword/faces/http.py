@@ -14,6 +14,7 @@ none. What was sent and what came back are never logged: both are of a face.
 import asyncio
 import base64
 import re
+import ssl
 from collections.abc import Callable
 from typing import Final
 from urllib.parse import quote
@@ -109,7 +110,14 @@ class FaceServer:
         self._http = httpx.AsyncClient(
             base_url=url,
             # Compressed, an answer could be larger than it looks.
-            headers={key_header: api_key, "Accept": "application/json", "Accept-Encoding": "identity"},
+            headers={
+                key_header: api_key,
+                "Accept": "application/json",
+                "Accept-Encoding": "identity",
+                "User-Agent": "watchword",
+            },
+            # The authorities that this machine trusts, a company's own among them.
+            verify=ssl.create_default_context(),
             timeout=httpx.Timeout(timeout_seconds, connect=connect_seconds),
             limits=httpx.Limits(
                 max_connections=at_once,
@@ -215,7 +223,7 @@ class FaceServer:
                     await response.aclose()
         except TimeoutError:
             raise _FaultyError("no answer in time") from None
-        except httpx.HTTPError as error:
+        except (httpx.HTTPError, httpx.StreamError, OSError) as error:
             raise _FaultyError(f"no answer: {type(error).__name__}") from None
 
 
