@@ -32,6 +32,7 @@ _SUBJECT_MAX = 255  # OpenID Connect Core 1.0 section 2.
 _PROFILES_MAX = 1_000
 _ID = re.compile(r"[1-9][0-9]{0,15}", re.ASCII)
 _SOMEBODY_LOGGED_IN = ("auth_time", "amr", "sid")
+_OF_A_USER = (SUBJECT_CLAIM, "username")
 # What issuers write of access tokens under ``typ``, ``token_type`` and ``token_use``.
 _ACCESS_TYPES = {"bearer", "jwt", "at+jwt", "application/at+jwt", "access", "access_token"}
 
@@ -74,12 +75,15 @@ class ClaimRules:
         applications: The client ids that are ours to know.
         user_claim: What names the user: ``sub``, or another that never changes and is never given twice.
         profiles_claim: What lists the user's profiles; without it he has one, of his own number.
+        subjectless_applications: Whether a token without any subject is its client's own. So say some
+            introspection endpoints, while others name no subject of a user's token either.
     """
 
     users: Users
     applications: Container[str] = frozenset[str]()
     user_claim: str = SUBJECT_CLAIM
     profiles_claim: str = PROFILES_CLAIM
+    subjectless_applications: bool = False
 
     async def principal(self, issuer: str, claims: Mapping[str, Any]) -> Principal:
         """
@@ -92,7 +96,7 @@ class ClaimRules:
         subject = _name(claims.get(SUBJECT_CLAIM))
         client = client_of(claims)
         listed = client is not None and client in self.applications
-        if client is not None and subject == client:
+        if client is not None and (subject == client or self._is_its_clients_own(claims)):
             if not listed:
                 refuse("client credentials of an application that is not configured")
             if any(claim in claims for claim in _SOMEBODY_LOGGED_IN):
@@ -110,6 +114,9 @@ class ClaimRules:
             profile_ids=self._profiles(claims, user_id),
             application=client if listed else None,
         )
+
+    def _is_its_clients_own(self, claims: Mapping[str, Any]) -> bool:
+        return self.subjectless_applications and not any(claim in claims for claim in _OF_A_USER)
 
     def _profiles(self, claims: Mapping[str, Any], user_id: UserId) -> frozenset[int]:
         listed = claims.get(self.profiles_claim)

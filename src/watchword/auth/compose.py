@@ -122,6 +122,7 @@ def introspected_tokens(
             applications=applications,
             user_claim=table.user_claim,
             profiles_claim=table.profiles_claim,
+            subjectless_applications=table.subjectless_applications,
         ),
         clock,
         client_id=table.client_id,

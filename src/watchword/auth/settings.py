@@ -89,6 +89,9 @@ class IntrospectionTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
         audience: What a token must name in ``aud``; without it the issuer decides whom it answers.
         user_claim: The member that names the user.
         profiles_claim: The member that lists the user's profiles.
+        subjectless_applications: Whether an answer with neither ``sub`` nor ``username`` is of an
+            application's own token. Ask the issuer's documentation before: a user's token that is
+            answered for so would be taken for its application's.
     """
 
     url: str
@@ -99,6 +102,7 @@ class IntrospectionTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     audience: str | None = None
     user_claim: str = SUBJECT_CLAIM
     profiles_claim: str = PROFILES_CLAIM
+    subjectless_applications: bool = False
 
     def faults(self) -> Iterator[str]:
         """Name what is unsafe or cannot work, and what to write instead."""
