@@ -4,6 +4,7 @@ import asyncio
 import os
 import signal
 import struct
+import sys
 import zlib
 from base64 import b64encode
 from collections.abc import AsyncIterator
@@ -290,6 +291,26 @@ async def test_the_process_is_given_no_secret_and_writes_no_file(monkeypatch: py
     }
     assert (limits["Max core file size"], limits["Max file size"]) == ("0", "0")
     assert int(limits["Max address space"]) <= 2 * 1024**3
+    await faces.aclose()
+
+
+async def test_a_process_that_answers_nonsense_is_not_believed_and_replaced(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    nonsense = (
+        "import sys; sys.stdout.buffer.write(bytes(4) + b'\\0\\0\\0\\x03abc'); sys.stdout.flush(); input()"
+    )
+
+    async def start() -> asyncio.subprocess.Process:
+        pipe = asyncio.subprocess.PIPE
+        return await asyncio.create_subprocess_exec(sys.executable, "-c", nonsense, stdin=pipe, stdout=pipe)
+
+    faces = LocalFaces(threshold=THRESHOLD)
+    with monkeypatch.context() as changed:
+        changed.setattr("watchword.faces.local._start", start)
+        with pytest.raises(FaceUnavailableError, match="nonsense"):
+            await faces.enrol("ref", b"a photograph")
+    assert await faces.enrol("ref", png(picture(ADA)))
     await faces.aclose()
 
 
