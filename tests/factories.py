@@ -252,7 +252,7 @@ class World:
         self, user_id: UserId, *credentials: Credential, preferred: Method | None = None
     ) -> Caller:
         """Give a user these credentials."""
-        await self.engine.set_credentials(user_id, credentials, preferred=preferred)
+        await self.engine.enrolment.set(user_id, credentials, preferred=preferred)
         return Caller(user_id)
 
     async def user(self, user_id: UserId = ADA) -> UserSecurity:

@@ -14,8 +14,9 @@ from watchword import wire
 from watchword.asgi import Document
 from watchword.delivery.base import DeliveryError
 from watchword.domain.decision import Reason, Refusal
-from watchword.domain.method import CredentialKind, Method
-from watchword.engine.engine import BusyError, StoreContendedError, Wrong
+from watchword.domain.method import CredentialKind
+from watchword.engine.deciding import BusyError, StoreContendedError
+from watchword.engine.engine import Wrong
 from watchword.engine.principal import AuthenticatorUnavailableError
 from watchword.store.base import StoreUnavailableError
 
@@ -85,6 +86,15 @@ def unauthenticated() -> Problem:
 def user_needed() -> Problem:
     """Answer an application that makes a user's call."""
     return problem(403, wire.Code.PRINCIPAL_NOT_ALLOWED, "This call needs a user's access token.")
+
+
+def application_needed() -> Problem:
+    """Answer a user who makes an application's call, or an application that may not make it."""
+    return problem(
+        403,
+        wire.Code.PRINCIPAL_NOT_ALLOWED,
+        "This call needs an application's access token (client credentials), of one that may manage users.",
+    )
 
 
 def ott_header_invalid(header: str) -> Problem:
@@ -174,19 +184,67 @@ def incorrect(wrong: Wrong) -> Problem:
     return problem(400, code, f"The {noun} is not the right one. Attempts left: {left}.", arguments=(left,))
 
 
+def signature_incorrect(wrong: Wrong) -> Problem:
+    """Answer a wrong signature on a retry: with no OTT, or existing clients would sign without end."""
+    return problem(
+        403,
+        wire.Code.SIGNATURE_INCORRECT,
+        f"The signature is not the right one. Attempts left: {wrong.attempts_left}.",
+        arguments=(wrong.attempts_left,),
+        headers={wire.APPROVAL_RESULT: wire.REJECTED},
+    )
+
+
 _NOT_SET_UP = {
-    Method.PIN: ("pin.not.setup", "PIN has not been setup."),
-    Method.PARTNER_DEVICE_FINGERPRINT: (
-        "device.fingerprint.not.setup",
+    CredentialKind.PIN: (wire.Code.PIN_NOT_SETUP, "PIN has not been setup."),
+    CredentialKind.PHONE: (wire.Code.PHONE_NUMBER_NOT_FOUND, "There is no such phone number."),
+    CredentialKind.DEVICE_FINGERPRINT: (
+        wire.Code.DEVICE_FINGERPRINT_NOT_SETUP,
         "Device fingerprint has not been setup.",
     ),
+    CredentialKind.FACE_MAP: (wire.Code.FACEMAP_NOT_SETUP, "FaceMap has not been setup."),
+    CredentialKind.PUBLIC_KEY: (wire.Code.PUBLIC_KEY_NOT_FOUND, "There is no such public key."),
+}
+
+_REPEATED = {
+    CredentialKind.PIN: (409, wire.Code.PIN_ALREADY_SETUP, "PIN has already been setup."),
+    CredentialKind.PHONE: (422, wire.Code.PHONE_NUMBER_LIMIT, "The user has a phone number already."),
+    CredentialKind.DEVICE_FINGERPRINT: (
+        409,
+        wire.Code.DEVICE_FINGERPRINT_REPEATED,
+        "This device fingerprint has already been created.",
+    ),
+    CredentialKind.FACE_MAP: (409, wire.Code.FACEMAP_ALREADY_SETUP, "FaceMap has already been enrolled."),
+    CredentialKind.PUBLIC_KEY: (409, wire.Code.PUBLIC_KEY_REPEATED, "This public key is there already."),
+}
+
+_TOO_MANY = {
+    CredentialKind.DEVICE_FINGERPRINT: (wire.Code.DEVICE_FINGERPRINT_LIMIT, "device fingerprints"),
+    CredentialKind.PUBLIC_KEY: (wire.Code.PUBLIC_KEY_LIMIT, "public keys"),
 }
 
 
-def not_set_up(method: Method) -> Problem:
-    """Answer a v2 verification by something that the user never enrolled."""
-    code, message = _NOT_SET_UP[method]
+def not_set_up(kind: CredentialKind) -> Problem:
+    """Answer a call about something that the user has not enrolled."""
+    code, message = _NOT_SET_UP[kind]
     return problem(404, code, message)
+
+
+def not_enrolled(refusal: Refusal, kind: CredentialKind) -> Problem:
+    """Answer a change of credentials that was refused."""
+    match refusal.reason:
+        case Reason.NOT_SET_UP:
+            return not_set_up(kind)
+        case Reason.ALREADY_ENROLLED:
+            status, code, message = _REPEATED[kind]
+            return problem(status, code, message)
+        case Reason.TOO_MANY:
+            code, noun = _TOO_MANY[kind]
+            return problem(400, code, f"The user has as many {noun} as are allowed. Delete one first.")
+        case Reason.TAKEN:
+            return problem(422, wire.Code.PHONE_NUMBER_REPEATED, "It's linked to another account.")
+        case _:
+            return refused(refusal)
 
 
 def trouble(error: Exception) -> Problem:
@@ -196,6 +254,24 @@ def trouble(error: Exception) -> Problem:
     else:
         code, message = wire.Code.SERVICE_UNAVAILABLE, "Nothing was decided. Try again in a moment."
     return problem(503, code, message, headers={wire.RETRY_AFTER: str(RETRY_SOON_SECONDS)})
+
+
+def jose_refused(reason: str, *, signed: bool) -> Problem:
+    """
+    Answer a body whose envelope cannot be opened.
+
+    The public protocol has a code for a signature that does not verify; for what cannot be decrypted it
+    answers a bare 500, which tells a client nothing and an operator of a fault that is not his.
+    """
+    if signed:
+        answer = wire.BearerErrorAnswer(
+            error="jws_error", error_description=f"Unable to verify the request signature: {reason}"
+        )
+    else:
+        answer = wire.BearerErrorAnswer(
+            error="jwe_error", error_description=f"Unable to decrypt the request: {reason}"
+        )
+    return document(400, answer, {})
 
 
 def malformed(message: str, *, path: str | None = None) -> Problem:

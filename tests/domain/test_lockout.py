@@ -81,7 +81,7 @@ def test_the_streak_of_a_factor_ends_with_its_success_alone() -> None:
 
 
 def test_each_factor_has_its_own_cap() -> None:
-    assert [disable_after(factor, LIMITS) for factor in (K, P, INHERENCE)] == [10, 100, 0]
+    assert [disable_after(factor, LIMITS) for factor in (K, P, INHERENCE)] == [10, 100, 50]
 
 
 @given(factor=st.sampled_from(Factor), other=st.sampled_from(Factor), count=st.integers(0, 200))

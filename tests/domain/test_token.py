@@ -600,7 +600,7 @@ def test_a_change_of_credentials_voids_what_is_open_and_ends_the_session_but_kee
     attempts = Attempts(failures=Tally(3), consecutive=3, streak=Tally(8), locked_until=after(NOW, 900))
     user = replace(USER, session_until=after(NOW, 300), open_tokens=opened(*issued), attempts=attempts)
     phone = enrolled_phone()
-    decision = tokens.change_credentials(
+    decision = enrolment.change(
         user, credentials=(phone,), preferred=Method.VOICE, open_tokens=issued, now=NOW
     )
     assert [token.id for token in decision.revoked] == [b"0", b"1", b"2"]

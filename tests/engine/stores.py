@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 
+from watchword.domain.application import Application, ApplicationId
 from watchword.domain.decision import Change, Event
 from watchword.domain.destination import Destination
 from watchword.domain.instant import Instant
+from watchword.domain.owner import Owner
 from watchword.domain.token import OneTimeToken, TokenId
 from watchword.domain.user import UserId, UserSecurity
 from watchword.store.base import Store, StoreUnavailableError
@@ -25,6 +27,12 @@ class OverStore:
 
     async def destination(self, destination_id: bytes) -> Destination | None:
         return await self.inner.destination(destination_id)
+
+    async def application(self, application_id: ApplicationId) -> Application | None:
+        return await self.inner.application(application_id)
+
+    async def owner(self, owner_id: bytes) -> Owner | None:
+        return await self.inner.owner(owner_id)
 
     async def commit(self, change: Change) -> bool:
         return await self.inner.commit(change)

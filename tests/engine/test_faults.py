@@ -22,16 +22,8 @@ from tests.factories import (
 from watchword.domain.limits import Limits
 from watchword.domain.method import Method
 from watchword.domain.token import Cleared, Reserved, Spent
-from watchword.engine.engine import (
-    CONFLICTS_MAX,
-    Approved,
-    Caller,
-    Engine,
-    Snapshot,
-    StepUp,
-    StoreContendedError,
-    identify,
-)
+from watchword.engine.deciding import CONFLICTS_MAX, StoreContendedError
+from watchword.engine.engine import Approved, Caller, Engine, Snapshot, StepUp, identify
 from watchword.store.base import Store, StoreUnavailableError
 
 ada = Caller(ADA)
@@ -70,7 +62,7 @@ WRITES: dict[str, Callable[[Prepared], Awaitable[object]]] = {
     "trigger": lambda at: at.engine.trigger(ada, at.pending, Method.SMS),
     "right": lambda at: at.engine.verify(ada, at.pending, DEVICE, FINGERPRINT),
     "wrong": lambda at: at.engine.verify(ada, at.pending, DEVICE, "x"),
-    "enrol": lambda at: at.engine.set_credentials(ADA, (enrolled_fingerprint(),)),
+    "enrol": lambda at: at.engine.enrolment.set(ADA, (enrolled_fingerprint(),)),
 }
 """The use cases that write."""
 

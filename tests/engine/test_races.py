@@ -35,17 +35,9 @@ from watchword.domain.limits import Limits
 from watchword.domain.method import Method
 from watchword.domain.token import Cleared, Reserved, Revoked, Spent
 from watchword.domain.user import UserId
-from watchword.engine import engine as module
-from watchword.engine.engine import (
-    Approved,
-    BusyError,
-    Caller,
-    Engine,
-    Snapshot,
-    StepUp,
-    Wrong,
-    identify,
-)
+from watchword.engine import deciding as module
+from watchword.engine.deciding import BusyError
+from watchword.engine.engine import Approved, Caller, Engine, Snapshot, StepUp, Wrong, identify
 from watchword.methods.base import Verifier
 
 T = TypeVar("T")
@@ -209,7 +201,7 @@ async def test_a_change_of_credentials_in_the_middle_of_a_race_leaves_nothing_to
     ott = await ready(world)
     second = another_process(world)
     _, answer = await asyncio.gather(
-        second.set_credentials(ADA, (enrolled_phone(),)), world.engine.protect(ada, PAYMENT, PAY, ott=ott)
+        second.enrolment.set(ADA, (enrolled_phone(),)), world.engine.protect(ada, PAYMENT, PAY, ott=ott)
     )
     state = (await world.token(ott)).state
     assert isinstance(state, Spent if isinstance(answer, Approved) else Revoked)

@@ -27,7 +27,6 @@ from tests.factories import (
 from watchword.delivery.base import DeliveryError
 from watchword.domain.action import Action, Bind
 from watchword.domain.binding import Binding, bind
-from watchword.domain.credential import PublicKey
 from watchword.domain.decision import EventName, Reason, Refusal
 from watchword.domain.instant import Instant, after
 from watchword.domain.limits import DAY_SECONDS, Limits
@@ -140,23 +139,9 @@ async def test_an_unfinished_token_is_answered_with_a_new_one_and_stays_usable(w
 
 async def test_whoever_has_not_enrolled_enough_gets_no_token(world: World) -> None:
     refusal = await world.engine.protect(grace, PAYMENT, PAY)
-    assert refusal == Refusal(Reason.NOT_ENROLLED, methods=("PIN", "FACE_MAP"))
+    assert refusal == Refusal(Reason.NOT_ENROLLED, methods=("PIN",))
     nobody = Caller(type(ADA)(1))
     assert isinstance(await world.engine.protect(nobody, STATEMENT, READ), Refusal)
-
-
-async def test_what_a_user_can_prove_is_told_by_kind() -> None:
-    world = make_world()
-    assert await world.engine.enrolled(ADA) == frozenset()
-    await world.enrol(ADA, enrolled_phone(), replace(enrolled_pin(), disabled=True))
-    assert await world.engine.enrolled(ADA) == {CredentialKind.PHONE}
-
-
-async def test_a_personal_token_is_asked_for_a_signature_that_no_answer_passes(world: World) -> None:
-    signer = Caller(ADA, signs=True)
-    await world.enrol(ADA, PublicKey(id="key", spki=b"der", enrolled_at=NOW))
-    ott = await stepped_up(world, caller=signer)
-    assert await world.engine.verify(signer, ott, Method.SIGNATURE, "x") == Wrong(Method.SIGNATURE, 4)
 
 
 # --- the low-risk session ---------------------------------------------------------------------
@@ -525,9 +510,9 @@ async def test_ten_wrong_pins_over_two_locks_disable_the_pin_until_a_new_one_is_
     world.clock.advance(900)
     assert CredentialKind.PIN not in (await world.user()).enrolled()
     assert EventName.CREDENTIAL_DISABLED.value in await world.event_names()
-    assert await world.engine.verify(ada, ott, Method.PIN, PIN) == Refusal(Reason.NOT_OFFERED)
+    assert await world.engine.verify(ada, ott, Method.PIN, PIN) == Refusal(Reason.REVOKED)
     refusal = await world.engine.protect(ada, PAYMENT, PAY)
-    assert refusal == Refusal(Reason.NOT_ENROLLED, methods=("PIN", "FACE_MAP"))
+    assert refusal == Refusal(Reason.NOT_ENROLLED, methods=("PIN",))
     await world.enrol(ADA, enrolled_pin(), enrolled_phone())
     await stepped_up(world)
 

@@ -23,7 +23,8 @@ from tests.factories import BATCH, PAYMENT, STATEMENT
 from tests.test_strict_json import BAD
 from watchword.asgi import ASGIMessage, Receive, Scope, Send
 from watchword.domain.action import Action, Actions, Risk, Route, Spend
-from watchword.guard.asgi import Guard, timestamp
+from watchword.guard.asgi import Guard
+from watchword.protected import timestamp
 
 BODY = b'{"amount":10.0}'
 BEARER = ("authorization", "Bearer ada")

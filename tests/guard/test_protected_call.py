@@ -654,7 +654,7 @@ async def test_nobody_gets_in_while_the_store_cannot_answer(
     product = await make_product(store=store, limits=Limits(session_seconds=300 if session else 0))
     payment = await product.cleared_payment(BODY)
     # As a server that has just started: one that stored a record itself need not look it up again.
-    monkeypatch.setattr(product.world.engine, "_recent", Recent(store))
+    monkeypatch.setattr(product.world.engine.decider, "recent", Recent(store))
     store.down.add(what)
     store.after_commit = lost
     calls: list[tuple[str, str, str | None]] = [

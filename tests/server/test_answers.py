@@ -630,7 +630,7 @@ async def test_a_store_that_cannot_answer_is_503(
     if "otpCode" in str(body):
         await product.on(ott, path.replace("verify", "trigger"))
     # As a server that has just started: one that stored a record itself need not look it up again.
-    monkeypatch.setattr(product.world.engine, "_recent", Recent(store))
+    monkeypatch.setattr(product.world.engine.decider, "recent", Recent(store))
     store.down.add(what)
     answer = await product.on(ott, path, body)
     if "status" in path and what != "token":

@@ -52,11 +52,22 @@ class PublicKey:
     disabled: bool = False
 
 
-Credential = Pin | Phone | DeviceFingerprint | PublicKey
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FaceMap:
+    """A face: the template that the matcher gave for it, encrypted."""
+
+    id: str
+    sealed: bytes
+    enrolled_at: Instant
+    disabled: bool = False
+
+
+Credential = Pin | Phone | DeviceFingerprint | PublicKey | FaceMap
 
 KINDS: dict[type[Credential], CredentialKind] = {
     Pin: CredentialKind.PIN,
     Phone: CredentialKind.PHONE,
     DeviceFingerprint: CredentialKind.DEVICE_FINGERPRINT,
     PublicKey: CredentialKind.PUBLIC_KEY,
+    FaceMap: CredentialKind.FACE_MAP,
 }

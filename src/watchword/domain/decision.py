@@ -11,8 +11,10 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from watchword.domain.application import Application
     from watchword.domain.destination import Destination
     from watchword.domain.instant import Instant
+    from watchword.domain.owner import Owner
     from watchword.domain.token import OneTimeToken, TokenId
     from watchword.domain.user import UserId, UserSecurity
 
@@ -34,6 +36,8 @@ class EventName(StrEnum):
     USER_LOCKED = "user.locked"
     CREDENTIALS_CHANGED = "credentials.changed"
     CREDENTIAL_DISABLED = "credential.disabled"
+    SUBJECT_LINKED = "subject.linked"
+    KEY_UPLOADED = "key.uploaded"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,11 +46,14 @@ class Event:
     One line of the audit trail, stored in the same commit as what it tells of.
 
     ``details`` hold names and numbers only: never a secret, never a phone number, never an OTT.
+
+    Attributes:
+        user_id: Whom it is about; None for what is an application's own.
     """
 
     name: EventName
     at: "Instant"
-    user_id: "UserId"
+    user_id: "UserId | None"
     token_id: "TokenId | None" = None
     details: Mapping[str, str | int] = field(default_factory=dict[str, str | int])
 
@@ -60,6 +67,7 @@ class Change:
     that holds any other version refuses the change, for what it was decided from is past.
 
     Attributes:
+        owners: Who owns what from now on.
         seen: A user that the decision rests on and does not change; a store that holds any other
             version refuses the change as well.
     """
@@ -67,6 +75,8 @@ class Change:
     token: "OneTimeToken | None" = None
     user: "UserSecurity | None" = None
     destination: "Destination | None" = None
+    application: "Application | None" = None
+    owners: tuple["Owner", ...] = ()
     revoked: tuple["OneTimeToken", ...] = ()
     seen: "UserSecurity | None" = None
     events: tuple[Event, ...] = ()
@@ -102,6 +112,14 @@ class Reason(StrEnum):
     LOCKED = "locked"
     NOT_ENROLLED = "not-enrolled"
     """The user has not enrolled enough for the action."""
+    ALREADY_ENROLLED = "already-enrolled"
+    """There is one already, and no more than one may be; or this very one is there."""
+    TOO_MANY = "too-many"
+    """There are as many of these as are allowed."""
+    NOT_SET_UP = "not-set-up"
+    """There is nothing of this kind, or by this id, to remove."""
+    TAKEN = "taken"
+    """It is somebody's already, and can be nobody else's."""
 
 
 @dataclass(frozen=True, slots=True)

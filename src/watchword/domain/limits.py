@@ -25,6 +25,13 @@ class Limits:
         disable_pin_after: Failures of knowledge without a success, over all locks, that disable
             the PIN until a new one is enrolled (NIST SP 800-63B-4 section 3.2.10); 0 for never.
         disable_possession_after: The same for possession (section 3.2.2); 0 for never.
+        disable_face_after: The same for faces (section 3.2.3: fifty without presentation attack
+            detection); 0 for never.
+        pin_digits: How many digits a PIN has.
+        device_fingerprints: How many device fingerprints a user may have.
+        public_keys: How many public keys a user may have.
+        keys_per_application: How many keys an application may have uploaded that did not run out.
+        high_risk_after_seconds: How long a new credential counts for low risk only.
     """
 
     token_seconds: int = 900
@@ -41,6 +48,12 @@ class Limits:
     lock_seconds: int = 900
     disable_pin_after: int = 10
     disable_possession_after: int = 100
+    disable_face_after: int = 50
+    pin_digits: int = 4
+    device_fingerprints: int = 3
+    public_keys: int = 5
+    keys_per_application: int = 20
+    high_risk_after_seconds: int = 0
 
 
 DAY_SECONDS = 24 * 60 * 60

@@ -118,6 +118,6 @@ def disable_after(factor: Factor, limits: Limits) -> int:
         case Factor.POSSESSION:
             return limits.disable_possession_after
         case Factor.INHERENCE:
-            return 0
+            return limits.disable_face_after
         case _:
             assert_never(factor)

@@ -20,11 +20,19 @@ Required = tuple[tuple[Challenge, ...], int]
 _SIGNATURE: Required = ((Challenge(Method.SIGNATURE),), 1)
 
 
-def required(action: Action, user: UserSecurity, *, signs: bool = False) -> Required | Refusal:
+def required(
+    action: Action,
+    user: UserSecurity,
+    *,
+    signs: bool = False,
+    available: frozenset[Method] = frozenset(Method),
+) -> Required | Refusal:
     """
     Say what *user* must pass for *action*.
 
     Args:
+        user: With the credentials that count at the action's risk (``UserSecurity.counting``).
+        available: What this server can verify at all: codes need somebody to carry them.
         signs: The caller holds a personal token, whose one proof is a signature, at any risk.
     """
     kinds = user.enrolled()
@@ -32,11 +40,15 @@ def required(action: Action, user: UserSecurity, *, signs: bool = False) -> Requ
         if CredentialKind.PUBLIC_KEY in kinds:
             return _SIGNATURE
         return Refusal(Reason.NOT_ENROLLED, methods=(Method.SIGNATURE.value,))
-    usable = [method for method in _preferred_first(user.preferred) if method.credential in kinds]
+    usable = [
+        method
+        for method in _preferred_first(user.preferred)
+        if method in available and method.credential in kinds
+    ]
     factors = HIGH_RISK_FACTORS if action.risk is Risk.HIGH else 1
     choices = _choices(action, usable)
     if not completable(choices, factors=factors):
-        return Refusal(Reason.NOT_ENROLLED, methods=_missing(action, usable, factors))
+        return Refusal(Reason.NOT_ENROLLED, methods=_missing(action, usable, factors, available))
     return tuple(Challenge(methods[0], tuple(methods[1:])) for methods in choices), factors
 
 
@@ -68,9 +80,11 @@ def _by_factor(usable: Iterable[Method]) -> list[list[Method]]:
     return [first, [method for group in others for method in group]]
 
 
-def _missing(action: Action, usable: Sequence[Method], factors: int) -> tuple[str, ...]:
+def _missing(
+    action: Action, usable: Sequence[Method], factors: int, available: frozenset[Method]
+) -> tuple[str, ...]:
     """Name the methods of which one would do, were it enrolled as well; all that may, where none would."""
-    asked = set(PERSONAL_METHODS) if action.challenges is None else set(chain(*action.challenges))
+    asked = set(available if action.challenges is None else chain(*action.challenges))
     lacking = [method for method in PERSONAL_METHODS if method in asked and method not in usable]
     enough = [
         method for method in lacking if completable(_choices(action, [*usable, method]), factors=factors)

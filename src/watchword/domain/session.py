@@ -2,7 +2,7 @@
 The low-risk session: the window in which low-risk actions need no challenge.
 
 It is opened by whatever clears a token (``token.verify``), and ended by time or by a change of the
-user's credentials (``token.change_credentials``). High risk never looks at it.
+user's credentials (``enrolment.change``). High risk never looks at it.
 """
 
 from watchword.domain.action import Action

@@ -31,7 +31,6 @@ from typing import NewType, assert_never
 from watchword.domain.action import Action, Bind, Risk, Spend
 from watchword.domain.binding import Binding
 from watchword.domain.challenge import Challenge, all_passed, open_methods, pass_by
-from watchword.domain.credential import Credential
 from watchword.domain.decision import Change, Event, EventName, Reason, Refusal, WrongAnswer
 from watchword.domain.destination import Destination
 from watchword.domain.instant import NEVER, Instant, after, seconds_until
@@ -101,6 +100,8 @@ class Revoked:
 
 
 State = Pending | Cleared | Reserved | Spent | Revoked
+
+_CREDENTIALS_CHANGED = "credentials-changed"
 
 
 @dataclass(frozen=True, slots=True)
@@ -364,6 +365,7 @@ def verify(
     *,
     right: bool,
     user: UserSecurity,
+    open_tokens: tuple[OneTimeToken, ...] = (),
     limits: Limits,
     now: Instant,
 ) -> Change | Refusal:
@@ -373,6 +375,9 @@ def verify(
     The user's record is written whatever the answer, so that of answers given at once each one
     meets the counts that the one before it left.
 
+    Args:
+        open_tokens: The tokens that ``user.still_open`` names, needed where ``may_disable`` says so.
+
     Returns:
         A ``WrongAnswer`` with the attempts left; a ``Change`` that passed a challenge and maybe
         cleared the token, which opens the low-risk session; or a ``Refusal``.
@@ -381,7 +386,7 @@ def verify(
     if refusal is not None:
         return refusal
     if not right:
-        return _failed(token, method, user=user, limits=limits, now=now)
+        return _failed(token, method, user=user, open_tokens=open_tokens, limits=limits, now=now)
     challenges = pass_by(token.challenges, method, factors=token.factors)
     # can_verify found the token pending, and a challenge open to this method.
     assert challenges is not None
@@ -405,8 +410,20 @@ def verify(
     )
 
 
+def may_disable(user: UserSecurity, method: Method, *, limits: Limits) -> bool:
+    """Tell whether one more wrong answer by *method* is the one that disables what it proves."""
+    cap = disable_after(method.factor, limits)
+    return cap > 0 and user.attempts.streak.of(method.factor) + 1 >= cap
+
+
 def _failed(
-    token: OneTimeToken, method: Method, *, user: UserSecurity, limits: Limits, now: Instant
+    token: OneTimeToken,
+    method: Method,
+    *,
+    user: UserSecurity,
+    open_tokens: tuple[OneTimeToken, ...],
+    limits: Limits,
+    now: Instant,
 ) -> WrongAnswer:
     factor = method.factor
     attempts = user.attempts.failed(factor, limits=limits, now=now)
@@ -418,21 +435,35 @@ def _failed(
                 token, EventName.USER_LOCKED, now, {"seconds": limits.lock_seconds, "factor": factor.value}
             )
         )
-    credentials = user.credentials
-    cap = disable_after(factor, limits)
-    if cap and attempts.streak.of(factor) >= cap:
-        attempts = replace(attempts, streak=attempts.streak.with_(factor, 0))
-        credentials = disable(credentials, [kind for kind in CredentialKind if _proves(kind, method)])
+    changed = replace(user, version=user.version + 1, attempts=attempts)
+    voided: tuple[OneTimeToken, ...] = ()
+    if may_disable(user, method, limits=limits):
+        # A change of credentials as any other: what was issued on them is void, the session ends.
+        others = tuple(other for other in open_tokens if other.id != token.id)
+        voided, revocations = revoked_with(others, why=_CREDENTIALS_CHANGED, now=now)
+        kinds = [kind for kind in CredentialKind if _proves(kind, method)]
+        changed = replace(
+            changed,
+            attempts=replace(attempts, streak=attempts.streak.with_(factor, 0)),
+            credentials=disable(user.credentials, kinds),
+            session_until=NEVER,
+            open_tokens=(),
+        )
         events.append(_event(token, EventName.CREDENTIAL_DISABLED, now, {"factor": factor.value}))
-    state = token.state
+        events += revocations
+    state: State = token.state
     assert isinstance(state, Pending)
     if method.is_code and state.code is not None:
         wrong = state.code.wrong + 1
         left = min(left, limits.code_tries - wrong)
         state = Pending(code=replace(state.code, wrong=wrong))
+    if changed.credentials is not user.credentials:
+        state = Revoked(now, _CREDENTIALS_CHANGED)
+        events.append(_event(token, EventName.TOKEN_REVOKED, now, {"why": _CREDENTIALS_CHANGED}))
     return WrongAnswer(
         token=_advance(token, state),
-        user=replace(user, version=user.version + 1, attempts=attempts, credentials=credentials),
+        user=changed,
+        revoked=voided,
         events=tuple(events),
         attempts_left=left,
     )
@@ -454,13 +485,9 @@ def spend(
     This is committed before the handler runs. ``OTHER_REQUEST`` is refused whatever is left to
     pass: where the token is bound to its request, the caller revokes it.
     """
-    over = refused_as(token, limits=limits, now=now)
-    if over is not None:
-        return Refusal(over)
-    if not _issued_for(token, action):
-        return Refusal(Reason.OTHER_ACTION)
-    if token.bind is Bind.REQUEST and token.binding.difference(binding) is not None:
-        return Refusal(Reason.OTHER_REQUEST)
+    misfit = _misfit(token, action, binding, limits=limits, now=now)
+    if misfit is not None:
+        return misfit
     if not isinstance(token.state, Cleared):
         return Refusal(Reason.NOT_READY)
     if token.spend_mode is Spend.ON_SUCCESS:
@@ -470,6 +497,66 @@ def spend(
             events=(_event(token, EventName.TOKEN_RESERVED, now, {"action": token.action}),),
         )
     return _spent(token, now)
+
+
+def _misfit(
+    token: OneTimeToken, action: Action, binding: Binding, *, limits: Limits, now: Instant
+) -> Refusal | None:
+    over = refused_as(token, limits=limits, now=now)
+    if over is not None:
+        return Refusal(over)
+    if not _issued_for(token, action):
+        return Refusal(Reason.OTHER_ACTION)
+    if token.bind is Bind.REQUEST and token.binding.difference(binding) is not None:
+        return Refusal(Reason.OTHER_REQUEST)
+    return None
+
+
+def can_sign(
+    token: OneTimeToken,
+    *,
+    action: Action,
+    binding: Binding,
+    user: UserSecurity,
+    limits: Limits,
+    now: Instant,
+) -> Refusal | None:
+    """Say why no signature on a retry is looked at now; None where one is. Asked before any compare."""
+    return _misfit(token, action, binding, limits=limits, now=now) or can_verify(
+        token, Method.SIGNATURE, user=user, limits=limits, now=now
+    )
+
+
+def sign(
+    token: OneTimeToken,
+    *,
+    right: bool,
+    action: Action,
+    binding: Binding,
+    user: UserSecurity,
+    limits: Limits,
+    now: Instant,
+) -> Change | Refusal:
+    """
+    Answer the SIGNATURE challenge on the retry itself: verify and spend, in one change.
+
+    A wrong signature is counted as any wrong answer is, and the token stays as good as it was.
+    """
+    refusal = can_sign(token, action=action, binding=binding, user=user, limits=limits, now=now)
+    if refusal is not None:
+        return refusal
+    answered = verify(token, Method.SIGNATURE, right=right, user=user, limits=limits, now=now)
+    if isinstance(answered, Refusal | WrongAnswer) or answered.token is None:
+        return answered
+    spent = spend(answered.token, action=action, binding=binding, limits=limits, now=now)
+    # Its one challenge is passed by now (policy), it fits, and it is not over.
+    assert not isinstance(spent, Refusal)
+    assert spent.token is not None
+    return Change(
+        token=replace(spent.token, version=token.version + 1),
+        user=answered.user,
+        events=(*answered.events, *spent.events),
+    )
 
 
 def _issued_for(token: OneTimeToken, action: Action) -> bool:
@@ -526,43 +613,16 @@ def revoke(token: OneTimeToken, *, why: str, limits: Limits, now: Instant) -> Ch
     )
 
 
-def change_credentials(
-    user: UserSecurity,
-    *,
-    credentials: tuple[Credential, ...],
-    preferred: Method | None,
-    open_tokens: tuple[OneTimeToken, ...],
-    now: Instant,
-) -> Change:
-    """
-    Replace what *user* has enrolled.
-
-    Open tokens are void, since they were issued on what was enrolled before, and the session
-    ends. Counts and locks stay (NIST SP 800-63B-4 section 3.2.2).
-
-    Args:
-        credentials: All that is enrolled from now on.
-        preferred: The method to offer first.
-        open_tokens: The tokens that ``user.still_open`` names.
-    """
-    voided = [token for token in open_tokens if isinstance(token.state, Pending | Cleared | Reserved)]
-    changed = Event(name=EventName.CREDENTIALS_CHANGED, at=now, user_id=user.id)
-    why = "credentials-changed"
-    return Change(
-        user=replace(
-            user,
-            version=user.version + 1,
-            credentials=credentials,
-            preferred=preferred,
-            session_until=NEVER,
-            open_tokens=(),
-        ),
-        revoked=tuple(_revoked(token, why=why, now=now) for token in voided),
-        events=(
-            changed,
-            *(_event(token, EventName.TOKEN_REVOKED, now, {"why": why}) for token in voided),
-        ),
+def revoked_with(
+    open_tokens: tuple[OneTimeToken, ...], *, why: str, now: Instant
+) -> tuple[tuple[OneTimeToken, ...], tuple[Event, ...]]:
+    """Void what of *open_tokens* is not over: with what they were issued on, for one."""
+    voided = tuple(
+        _revoked(token, why=why, now=now)
+        for token in open_tokens
+        if isinstance(token.state, Pending | Cleared | Reserved)
     )
+    return voided, tuple(_event(token, EventName.TOKEN_REVOKED, now, {"why": why}) for token in voided)
 
 
 # ----------------------------------------------------------------------------------------------

@@ -9,8 +9,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import NewType
 
+from watchword.domain.action import Risk
 from watchword.domain.credential import KINDS, Credential, Phone
-from watchword.domain.instant import NEVER, Instant
+from watchword.domain.instant import NEVER, Instant, after
+from watchword.domain.limits import Limits
 from watchword.domain.lockout import NO_ATTEMPTS, Attempts
 from watchword.domain.method import CredentialKind, Method
 
@@ -58,12 +60,36 @@ class UserSecurity:
             KINDS[type(credential)] is kind and not credential.disabled for credential in self.credentials
         )
 
+    def counting(self, risk: Risk, *, limits: Limits, now: Instant) -> "UserSecurity":
+        """Return the user with the credentials that count at *risk*: at high risk none too new."""
+        if risk is Risk.LOW or not limits.high_risk_after_seconds:
+            return self
+        since = after(now, -limits.high_risk_after_seconds)
+        return replace(
+            self, credentials=tuple(each for each in self.credentials if each.enrolled_at <= since)
+        )
+
+    def holds(self, kind: CredentialKind, credential_id: str | None = None) -> bool:
+        """Tell whether there is a credential of *kind*, disabled or not; by that id, where one is given."""
+        return any(
+            KINDS[type(credential)] is kind and credential_id in {None, credential.id}
+            for credential in self.credentials
+        )
+
     def phones(self) -> Iterator[Phone]:
         """Yield the numbers that codes can be sent to, the first enrolled first."""
         return (
             credential
             for credential in self.credentials
             if isinstance(credential, Phone) and not credential.disabled
+        )
+
+    def phones_too(self, credential_id: str | None) -> Iterator[Phone]:
+        """Yield the numbers by that id, or all of them, disabled ones too."""
+        return (
+            credential
+            for credential in self.credentials
+            if isinstance(credential, Phone) and credential_id in {None, credential.id}
         )
 
     def in_session(self, now: Instant) -> bool:

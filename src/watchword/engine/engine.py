@@ -1,47 +1,35 @@
 """The use cases of a step-up: protect, status, trigger, verify, authorise, confirm, release."""
 
-import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import sha256
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from watchword.delivery.base import Delivery, DeliveryError, Message
 from watchword.domain import session as sessions, token as tokens
 from watchword.domain.action import AUTHORISE_SESSION, Action, Risk
 from watchword.domain.binding import Binding
-from watchword.domain.credential import Credential
 from watchword.domain.decision import Change, Reason, Refusal, WrongAnswer
 from watchword.domain.destination import Destination
-from watchword.domain.instant import Instant, seconds_until
+from watchword.domain.enrolment import CREDENTIAL_CHANGE
+from watchword.domain.instant import seconds_until
 from watchword.domain.limits import Limits
-from watchword.domain.method import CredentialKind, Method
+from watchword.domain.method import PERSONAL_METHODS, Method
 from watchword.domain.policy import required
 from watchword.domain.token import OneTimeToken, TokenId
 from watchword.domain.user import UserId, UserSecurity
+from watchword.engine.applications import Applications
+from watchword.engine.deciding import Decider
+from watchword.engine.enrolment import Enrolment
 from watchword.engine.ports import Clock, Entropy
-from watchword.engine.recent import Recent, Records
-from watchword.engine.turns import Turns
+from watchword.engine.recent import Records
+from watchword.faces.base import FaceMatcher, FaceUnusableError
 from watchword.methods.base import Started
 from watchword.methods.phone import CODE_DIGITS, obfuscated
 from watchword.methods.registry import Methods
 from watchword.store.base import Store
 
-CONFLICTS_MAX = 32
-"""How often one use case decides anew before it gives up; within one process turns see to it."""
-
-SLOW_WAIT_SECONDS = 2.0
-"""How long a slow comparison waits for its turn before the caller is told to come back."""
-
-T = TypeVar("T")
-
-
-class StoreContendedError(Exception):
-    """Others kept changing the same records; nothing was stored. Try again in a moment."""
-
-
-class BusyError(Exception):
-    """Too many slow comparisons are under way; nothing was looked at. Try again in a moment."""
+_NEVER_BY_SESSION = frozenset({AUTHORISE_SESSION.name, CREDENTIAL_CHANGE.name})
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +108,8 @@ class Engine:
         clock: Clock,
         entropy: Entropy,
         methods: Methods,
-        delivery: Delivery,
+        delivery: Delivery | None,
+        faces: FaceMatcher | None = None,
         limits: Limits,
         slow_at_once: int = 2,
     ) -> None:
@@ -128,6 +117,8 @@ class Engine:
         Take the ports.
 
         Args:
+            delivery: Carries codes; without it none are offered.
+            faces: Compares faces; without it they are not offered.
             slow_at_once: How many slow comparisons (PIN) may run at the same time.
         """
         self.store = store
@@ -135,17 +126,30 @@ class Engine:
         self.entropy = entropy
         self.methods = methods
         self.delivery = delivery
+        self.faces = faces
         self.limits = limits
-        self._recent = Recent(store)
-        self._turns = Turns()
-        self._numbers = Turns()
-        self._slow = asyncio.Semaphore(slow_at_once)
+        self.available = frozenset(
+            method
+            for method in PERSONAL_METHODS
+            if (delivery is not None or not method.is_code)
+            and (faces is not None or method is not Method.FACE_MAP)
+        )
+        self.decider = Decider(store=store, clock=clock, limits=limits, slow_at_once=slow_at_once)
+        self.enrolment = Enrolment(self.decider, methods=methods, entropy=entropy, faces=faces)
+        self.applications = Applications(self.decider, entropy=entropy)
+        self.slowly = self.decider.slowly
 
     # --- the protected call -------------------------------------------------------------------
 
     async def protect(
-        self, caller: Caller, action: Action, binding: Binding, *, ott: str | None = None
-    ) -> Approved | StepUp | Refusal:
+        self,
+        caller: Caller,
+        action: Action,
+        binding: Binding,
+        *,
+        ott: str | None = None,
+        signature: str | None = None,
+    ) -> Approved | StepUp | Wrong | Refusal:
         """
         Decide on a protected call, before its handler runs.
 
@@ -154,16 +158,17 @@ class Engine:
 
         Args:
             ott: The OTT that came with the call.
+            signature: A signature over it, in Base64; looked at where the token asks for one.
 
         Raises:
             StoreUnavailableError, StoreContendedError: Let nobody through.
         """
-        async with self._turns.of(caller.user_id):
+        async with self.decider.turn(caller.user_id):
             presented: Reason | None = None
             owner: UserId | None = None
             if ott is not None:
-                spent = await self._spend(caller, action, binding, token_id=identify(ott))
-                if isinstance(spent, Approved):
+                spent = await self._spend(caller, action, binding, identify(ott), signature=signature)
+                if isinstance(spent, Approved | Wrong):
                     return spent
                 presented = spent
                 if presented is Reason.UNKNOWN:
@@ -172,23 +177,55 @@ class Engine:
             return await self._pass_or_issue(caller, action, binding, presented=presented, owner=owner)
 
     async def _spend(
-        self, caller: Caller, action: Action, binding: Binding, *, token_id: TokenId
-    ) -> Approved | Reason:
-        def spend(token: OneTimeToken) -> Change | Refusal:
-            now = self.clock.now()
-            decision = tokens.spend(token, action=action, binding=binding, limits=self.limits, now=now)
+        self,
+        caller: Caller,
+        action: Action,
+        binding: Binding,
+        token_id: TokenId,
+        *,
+        signature: str | None,
+    ) -> Approved | Wrong | Reason:
+        async def decide(records: Records) -> Change | Refusal:
+            token = await self._owned(records, caller, token_id)
+            if token is None:
+                return Refusal(Reason.UNKNOWN)
+            if signature is not None and _asks_for_signature(token):
+                user = await self.decider.user(records, caller.user_id)
+                decision = self._sign(token, signature, user=user, action=action, binding=binding)
+            else:
+                decision = tokens.spend(
+                    token, action=action, binding=binding, limits=self.limits, now=self.clock.now()
+                )
             if isinstance(decision, Refusal) and decision.reason is Reason.OTHER_REQUEST:
                 # RTS art. 5(1)(d): any change to what was agreed invalidates the code.
-                return tokens.revoke(token, why=decision.reason.value, limits=self.limits, now=now)
+                why = decision.reason.value
+                return tokens.revoke(token, why=why, limits=self.limits, now=self.clock.now())
             return decision
 
-        decision = await self._decide(caller, token_id, spend)
+        decision = await self.decider.settle(decide)
         if isinstance(decision, Refusal):
             return decision.reason
+        if isinstance(decision, WrongAnswer):
+            return Wrong(Method.SIGNATURE, decision.attempts_left)
         assert decision.token is not None
         if isinstance(decision.token.state, tokens.Revoked):
             return Reason.OTHER_REQUEST
         return Approved(decision.token, reserved=isinstance(decision.token.state, tokens.Reserved))
+
+    def _sign(
+        self, token: OneTimeToken, signature: str, *, user: UserSecurity, action: Action, binding: Binding
+    ) -> Change | Refusal:
+        now = self.clock.now()
+        refusal = tokens.can_sign(
+            token, action=action, binding=binding, user=user, limits=self.limits, now=now
+        )
+        if refusal is not None:
+            return refusal
+        counting = user.counting(token.risk, limits=self.limits, now=now)
+        right = self.methods.signature.verify(signature, user=counting, token=token)
+        return tokens.sign(
+            token, right=right, action=action, binding=binding, user=user, limits=self.limits, now=now
+        )
 
     async def _pass_or_issue(
         self,
@@ -200,46 +237,51 @@ class Engine:
         owner: UserId | None = None,
     ) -> Approved | StepUp | Refusal:
         ott = self.entropy.uuid()
-        by_session = action.risk is Risk.LOW and presented is None and action is not AUTHORISE_SESSION
+        by_session = action.risk is Risk.LOW and presented is None and action.name not in _NEVER_BY_SESSION
 
         async def decide(records: Records) -> Change | Refusal:
-            user = await self._user(records, caller.user_id)
+            user = await self.decider.user(records, caller.user_id)
             now = self.clock.now()
             if by_session and user.in_session(now):
                 return sessions.use(user, action=action, now=now)
             return tokens.issue(
                 identify(ott),
                 action=action,
-                required=required(action, user, signs=caller.signs),
+                required=required(
+                    action,
+                    user.counting(action.risk, limits=self.limits, now=now),
+                    signs=caller.signs,
+                    available=self.available,
+                ),
                 binding=binding,
                 user=user,
-                oldest=await self._open_tokens(user, at_least=self.limits.tokens_live, now=now),
+                oldest=await self.decider.open_tokens(user, at_least=self.limits.tokens_live, now=now),
                 presented=presented,
                 owner=owner,
                 limits=self.limits,
                 now=now,
             )
 
-        decision = await self._settle(decide)
+        decision = await self.decider.settle(decide)
         if isinstance(decision, Refusal):
             return decision
         return Approved() if decision.token is None else StepUp(ott, decision.token)
 
     async def confirm(self, caller: Caller, token_id: TokenId) -> None:
         """Spend a reserved token: its handler succeeded."""
-        async with self._turns.of(caller.user_id):
+        async with self.decider.turn(caller.user_id):
             await self._decide(caller, token_id, lambda token: tokens.confirm(token, now=self.clock.now()))
 
     async def release(self, caller: Caller, token_id: TokenId) -> None:
         """Give a reserved token back: its handler failed."""
-        async with self._turns.of(caller.user_id):
+        async with self.decider.turn(caller.user_id):
             await self._decide(caller, token_id, lambda token: tokens.release(token, now=self.clock.now()))
 
     # --- clearing a token ---------------------------------------------------------------------
 
     async def authorise(self, caller: Caller, binding: Binding) -> Authorised | Refusal:
         """Issue a token whose only use is to open the low-risk session; returns its OTT with it."""
-        async with self._turns.of(caller.user_id):
+        async with self.decider.turn(caller.user_id):
             issued = await self._pass_or_issue(caller, AUTHORISE_SESSION, binding)
         if isinstance(issued, Refusal):
             return issued
@@ -264,7 +306,7 @@ class Engine:
         Raises:
             DeliveryError: Nobody could deliver it; the token stays as good as it was.
         """
-        async with self._turns.of(caller.user_id):
+        async with self.decider.turn(caller.user_id):
             started = await self._start(caller, identify(ott), method)
         if isinstance(started, Refusal):
             return started
@@ -277,9 +319,11 @@ class Engine:
             code=sent.digits,
         )
         try:
+            if self.delivery is None:
+                raise DeliveryError
             await self.delivery.send(message)
         except DeliveryError:
-            async with self._turns.of(caller.user_id):
+            async with self.decider.turn(caller.user_id):
                 await self._decide(
                     caller,
                     identify(ott),
@@ -299,7 +343,7 @@ class Engine:
             token = await self._owned(records, caller, token_id)
             if token is None:
                 return Refusal(Reason.UNKNOWN)
-            user, now = await self._user(records, caller.user_id), self.clock.now()
+            user, now = await self.decider.user(records, caller.user_id), self.clock.now()
             refusal = tokens.can_trigger(token, method, user=user, limits=self.limits, now=now)
             if refusal is not None:
                 return refusal
@@ -311,10 +355,10 @@ class Engine:
                 token, started.code, user=user, destination=destination, limits=self.limits, now=now
             )
 
-        user = await self._user(self._recent, caller.user_id)
+        user = await self.decider.user(self.decider.recent, caller.user_id)
         # Users who share a number meet on what was sent to it.
-        async with self._numbers.of(next((phone.digest for phone in user.phones()), None)):
-            sent = await self._settle(decide)
+        async with self.decider.turn_of_number(next((phone.digest for phone in user.phones()), None)):
+            sent = await self.decider.settle(decide)
         if isinstance(sent, Refusal):
             return sent
         assert sent.token is not None
@@ -322,7 +366,7 @@ class Engine:
         return started, sent.token.action
 
     async def verify(
-        self, caller: Caller, ott: str, method: Method, answer: str
+        self, caller: Caller, ott: str, method: Method, answer: str | bytes
     ) -> Snapshot | Wrong | Refusal:
         """
         Answer a challenge.
@@ -330,8 +374,11 @@ class Engine:
         Expiry and locks are looked at before the answer is, and the answer is told only once it
         is counted: one that another was faster than is compared again, or refused.
 
+        Args:
+            answer: What the user answered; a face map as bytes.
+
         Raises:
-            BusyError: Nothing was compared.
+            BusyError, FaceUnavailableError: Nothing was compared.
         """
         token_id = identify(ott)
 
@@ -339,17 +386,27 @@ class Engine:
             token = await self._owned(records, caller, token_id)
             if token is None:
                 return Refusal(Reason.UNKNOWN)
-            user = await self._user(records, caller.user_id)
+            user = await self.decider.user(records, caller.user_id)
             refusal = tokens.can_verify(token, method, user=user, limits=self.limits, now=self.clock.now())
             if refusal is not None:
                 return refusal
             right = await self._compare(method, answer, user=user, token=token)
+            now = self.clock.now()
+            open_tokens: tuple[OneTimeToken, ...] = ()
+            if not right and tokens.may_disable(user, method, limits=self.limits):
+                open_tokens = await self.decider.open_tokens(user, now=now)
             return tokens.verify(
-                token, method, right=right, user=user, limits=self.limits, now=self.clock.now()
+                token,
+                method,
+                right=right,
+                user=user,
+                open_tokens=open_tokens,
+                limits=self.limits,
+                now=now,
             )
 
-        async with self._turns.of(caller.user_id):
-            counted = await self._settle(decide)
+        async with self.decider.turn(caller.user_id):
+            counted = await self.decider.settle(decide)
         if isinstance(counted, Refusal):
             return counted
         if isinstance(counted, WrongAnswer):
@@ -357,75 +414,33 @@ class Engine:
         assert counted.token is not None
         return self._snapshot(counted.token)
 
-    async def _compare(self, method: Method, answer: str, *, user: UserSecurity, token: OneTimeToken) -> bool:
+    async def _compare(
+        self, method: Method, answer: str | bytes, *, user: UserSecurity, token: OneTimeToken
+    ) -> bool:
+        counting = user.counting(token.risk, limits=self.limits, now=self.clock.now())
         verifier = self.methods.verifier(method)
         if verifier is None:
-            return False
+            return await self._match(answer, user=counting)
+        assert isinstance(answer, str)
         if not verifier.slow:
-            return verifier.verify(answer, user=user, token=token)
-        return await self.slowly(lambda: verifier.verify(answer, user=user, token=token))
+            return verifier.verify(answer, user=counting, token=token)
+        return await self.slowly(lambda: verifier.verify(answer, user=counting, token=token))
 
-    async def slowly(self, work: Callable[[], T]) -> T:
-        """
-        Run CPU-bound *work* off the event loop, a few at a time.
-
-        Raises:
-            BusyError: It did not get its turn in time.
-        """
+    async def _match(self, answer: str | bytes, *, user: UserSecurity) -> bool:
+        template = self.methods.face_map.template(user)
+        if template is None or self.faces is None:
+            return False
+        assert isinstance(answer, bytes)
         try:
-            async with asyncio.timeout(SLOW_WAIT_SECONDS):
-                await self._slow.acquire()
-        except TimeoutError as error:
-            raise BusyError from error
-        running = asyncio.ensure_future(asyncio.to_thread(work))
-        # A thread cannot be stopped: its place is free when it is done, not when its caller has gone.
-        running.add_done_callback(lambda _: self._slow.release())
-        return await asyncio.shield(running)
+            return await self.faces.match(template, answer)
+        except FaceUnusableError:
+            return False
 
-    # --- users --------------------------------------------------------------------------------
-
-    async def set_credentials(
-        self,
-        user_id: UserId,
-        credentials: tuple[Credential, ...],
-        *,
-        preferred: Method | None = None,
-    ) -> None:
-        """Replace all that a user has enrolled; open tokens are void and the session ends."""
-
-        async def decide(records: Records) -> Change:
-            user, now = await self._user(records, user_id), self.clock.now()
-            return tokens.change_credentials(
-                user,
-                credentials=credentials,
-                preferred=preferred,
-                open_tokens=await self._open_tokens(user, now=now),
-                now=now,
-            )
-
-        async with self._turns.of(user_id):
-            await self._settle(decide)
-
-    async def enrolled(self, user_id: UserId) -> frozenset[CredentialKind]:
-        """Tell what kinds of credentials a user can prove."""
-        return (await self._user(self.store, user_id)).enrolled()
+    # ------------------------------------------------------------------------------------------
 
     async def sweep(self, *, limit: int = 500) -> int:
         """Remove what is long over; returns how many records went."""
         return await self.store.sweep(self.clock.now(), limit=limit)
-
-    # --- shared -------------------------------------------------------------------------------
-
-    async def _settle(self, decide: Callable[[Records], Awaitable[Change | Refusal]]) -> Change | Refusal:
-        """Decide, first from what this process stored last, then from the store, until it is stored."""
-        for attempt in range(CONFLICTS_MAX):
-            decision = await decide(self.store if attempt else self._recent)
-            if isinstance(decision, Refusal):
-                if attempt:
-                    return decision
-            elif await self._recent.commit(decision):
-                return decision
-        raise StoreContendedError
 
     async def _decide(
         self, caller: Caller, token_id: TokenId, verb: Callable[[OneTimeToken], Change | Refusal]
@@ -436,26 +451,18 @@ class Engine:
             token = await self._owned(records, caller, token_id)
             return Refusal(Reason.UNKNOWN) if token is None else verb(token)
 
-        return await self._settle(decide)
+        return await self.decider.settle(decide)
 
     async def _owned(self, records: Records, caller: Caller, token_id: TokenId) -> OneTimeToken | None:
         token = await records.token(token_id)
         return token if token is not None and token.user_id == caller.user_id else None
 
-    async def _user(self, records: Records, user_id: UserId) -> UserSecurity:
-        return await records.user(user_id) or UserSecurity(id=user_id)
-
-    async def _open_tokens(
-        self, user: UserSecurity, *, at_least: int = 0, now: Instant
-    ) -> tuple[OneTimeToken, ...]:
-        entries = user.still_open(now)
-        if len(entries) < at_least:
-            return ()
-        found = [await self.store.token(TokenId(entry.id)) for entry in entries]
-        return tuple(token for token in found if token is not None)
-
     def _snapshot(self, token: OneTimeToken) -> Snapshot:
         return Snapshot(token, seconds_until(token.good_until(self.limits), self.clock.now()))
+
+
+def _asks_for_signature(token: OneTimeToken) -> bool:
+    return any(Method.SIGNATURE in offer for offer in token.open_methods())
 
 
 def identify(ott: str) -> TokenId:

@@ -14,29 +14,17 @@ import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from functools import lru_cache
 from hashlib import blake2b, sha256
 from urllib.parse import unquote_to_bytes
 
-import msgspec
-
-from watchword import problems, strict_json, wire
-from watchword.asgi import (
-    OTT_PATTERN,
-    ASGIApp,
-    ASGIMessage,
-    Headers,
-    Receive,
-    Scope,
-    Send,
-    bearer,
-)
+from watchword import problems, protected, strict_json, wire
+from watchword.asgi import ASGIApp, ASGIMessage, Headers, Receive, Scope, Send
+from watchword.caller import AmbiguousCallerError, who
 from watchword.domain.action import Action, Actions, AmbiguousPathError, Bind
 from watchword.domain.binding import NO_BODY, Binding, bind
-from watchword.domain.instant import Instant
+from watchword.domain.decision import Refusal
 from watchword.domain.token import TokenId
-from watchword.engine.engine import Approved, Caller, Engine, StepUp
+from watchword.engine.engine import Approved, Caller, Engine
 from watchword.engine.principal import Authenticator, Principal, PrincipalKind
 from watchword.problems import Problem
 
@@ -60,17 +48,6 @@ _ENCODED_SLASH = re.compile(rb"%2f", re.IGNORECASE)
 _NO_SLASH = "\ufffd".encode()
 _KEY = "watchword"
 _VERDICT = "watchword.verdict"
-
-
-class SpringError(msgspec.Struct, frozen=True, kw_only=True):
-    """The 403 body, in both shapes of the public API at once: errors by code, and the framework's own."""
-
-    timestamp: str
-    status: int = 403
-    error: str = "Forbidden"
-    message: str
-    path: str
-    errors: tuple[wire.ErrorItem, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,12 +211,13 @@ class Gate:
         # One for all gates of a request, so that the outer ones know an inner one's answer for what it is.
         verdict: _Verdict = scope.setdefault(_VERDICT, _Verdict())
         try:
-            principal = await self._principal(scope["headers"])
-            ott = _ott(scope["headers"])
+            principal = await self._principal(scope)
+            ott = protected.presented_ott(scope["headers"])
+            signature = None if ott is None else protected.presented_signature(scope["headers"])
             binding, receive = await self._bind(action, scope, receive)
             caller = _caller(principal)
-            decision = await self._engine.protect(caller, action, binding, ott=ott)
-        except _Refused as refused:
+            decision = await self._engine.protect(caller, action, binding, ott=ott, signature=signature)
+        except (_Refused, protected.HeaderError) as refused:
             answer = refused.problem
         except problems.TROUBLES as error:
             answer = problems.trouble(error)
@@ -255,17 +233,18 @@ class Gate:
                     await app(scope, receive, approving)
                 return
             answer = (
-                self._step_up(decision, scope) if isinstance(decision, StepUp) else problems.refused(decision)
+                problems.refused(decision)
+                if isinstance(decision, Refusal)
+                else protected.refused(decision, scope, now=self._engine.clock.now())
             )
         verdict.refused = True
         await answer(scope, receive, send)
 
-    async def _principal(self, headers: Headers) -> Principal:
-        presented = [value for name, value in headers if name == b"authorization"]
-        if len(presented) > 1:
-            raise _Refused(problems.malformed("There are two Authorization headers."))
-        token = bearer(presented[0]) if presented else None
-        principal = None if token is None else await self._authenticator.authenticate(token)
+    async def _principal(self, scope: Scope) -> Principal:
+        try:
+            principal = await who(scope, self._authenticator)
+        except AmbiguousCallerError as error:
+            raise _Refused(problems.malformed("There are two Authorization headers.")) from error
         if principal is None:
             raise _Refused(problems.unauthenticated())
         if principal.user_id is None:
@@ -273,8 +252,7 @@ class Gate:
         return principal
 
     async def _bind(self, action: Action, scope: Scope, receive: Receive) -> tuple[Binding, Receive]:
-        raw_path = scope.get("raw_path") or scope["path"].encode()
-        raw_path = raw_path.partition(b"?")[0]  # Some servers leave the query in.
+        raw_path = protected.raw_path(scope)
         digest = NO_BODY
         if action.bind is Bind.REQUEST:
             body = await self._read(scope["headers"], receive)
@@ -323,17 +301,6 @@ class Gate:
             raise _Refused(
                 problems.problem(408, wire.Code.REQUEST_TIMED_OUT, "The body took too long to arrive.")
             ) from error
-
-    def _step_up(self, decision: StepUp, scope: Scope) -> Problem:
-        message = "This action needs your confirmation. Clear the one-time token, then repeat the request."
-        answer = SpringError(
-            timestamp=timestamp(self._engine.clock.now()),
-            message=message,
-            path=_path_as_called(scope),
-            errors=(wire.ErrorItem(code=wire.Code.SCA_REQUIRED, message=message),),
-        )
-        headers = {wire.APPROVAL_RESULT: wire.REJECTED, wire.APPROVAL: decision.ott}
-        return problems.document(403, answer, headers)
 
 
 class _Lease:
@@ -392,28 +359,9 @@ class _Refused(Exception):  # noqa: N818 - it carries an answer, not an error.
         self.problem = problem
 
 
-def timestamp(now: Instant) -> str:
-    """Write a moment as the public API does: ``2020-01-03T12:34:56.789+0000``."""
-    return f"{_second(now // 1000)}.{now % 1000:03d}+0000"
-
-
-@lru_cache(maxsize=8)
-def _second(seconds: int) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-
-
 def _caller(principal: Principal) -> Caller:
     assert principal.user_id is not None
     return Caller(principal.user_id, signs=principal.kind is PrincipalKind.PERSONAL)
-
-
-def _ott(headers: Headers) -> str | None:
-    presented = [value for name, value in headers if name == _APPROVAL]
-    if not presented:
-        return None
-    if len(presented) > 1 or not OTT_PATTERN.fullmatch(presented[0]):
-        raise _Refused(problems.ott_header_invalid(wire.APPROVAL))
-    return presented[0].decode("ascii")
 
 
 def _media_type(headers: Headers) -> bytes:
@@ -452,11 +400,6 @@ def _overrides_method(scope: Scope) -> bool:
         name in _OVERRIDES and value.strip().upper() != scope["method"].encode()
         for name, value in scope["headers"]
     )
-
-
-def _path_as_called(scope: Scope) -> str:
-    raw: bytes = scope.get("raw_path") or scope["path"].encode()
-    return raw.partition(b"?")[0].decode("latin-1")
 
 
 def _too_large(limit: int) -> Problem:

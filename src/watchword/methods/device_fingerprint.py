@@ -30,9 +30,13 @@ class DeviceFingerprintMethod:
         return DeviceFingerprint(id=credential_id, digest=digest, enrolled_at=now)
 
     def verify(self, answer: str, *, user: UserSecurity, token: OneTimeToken) -> bool:
-        """Compare *answer* with every device of the user's, all of them each time."""
+        """Compare *answer* with every device of the user's."""
         del token
-        fields = (str(user.id).encode(), answer.encode())
+        return self.is_enrolled(answer, user=user)
+
+    def is_enrolled(self, fingerprint: str, *, user: UserSecurity) -> bool:
+        """Tell whether *fingerprint* is one of the user's devices, looking at all of them each time."""
+        fields = (str(user.id).encode(), fingerprint.encode())
         matches = [
             self._keyring.matches(Purpose.DEVICE_FINGERPRINT, entry.digest, *fields)
             for entry in user.credentials

@@ -29,6 +29,8 @@ class Purpose(StrEnum):
     PHONE_DIGEST = "phone-digest"
     DEVICE_FINGERPRINT = "device-fingerprint"
     CODE = "code"
+    FACE_MAP = "face-map"
+    REQUEST = "request"
 
 
 class KeyMissingError(Exception):
@@ -95,6 +97,11 @@ class Keyring:
     def digest(self, purpose: Purpose, *fields: bytes) -> bytes:
         """Return a keyed digest (HMAC-SHA-256) of *fields*, under the active key."""
         return self._mac(self._active, purpose, fields)
+
+    def digests(self, purpose: Purpose, *fields: bytes) -> list[bytes]:
+        """Return the digests of *fields* under every key, that of the active one first."""
+        numbers = sorted(self._keys, key=lambda number: number != self._active)
+        return [self._mac(number, purpose, fields) for number in numbers]
 
     def matches(self, purpose: Purpose, digest: bytes, *fields: bytes) -> bool:
         """

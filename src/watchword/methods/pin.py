@@ -8,6 +8,7 @@ changed without the user. A user without a PIN costs the same work as one with (
 
 import hmac
 import os
+from itertools import pairwise
 
 from argon2.low_level import Type, hash_secret_raw
 
@@ -22,6 +23,8 @@ _SALT_BYTES = 16
 _HASH_BYTES = 32
 # OWASP Password Storage, the minimum for small hosts: about 20 ms of a core.
 _TIME, _MEMORY_KIB, _LANES = 2, 19 * 1024, 1
+_YEAR_DIGITS, _LAST_YEAR = 4, 2029
+_KEYPAD = frozenset({"2580", "0852", "1379", "7913", "1397"})
 _NOBODY = bytes(_SALT_BYTES + _HASH_BYTES)
 
 
@@ -55,6 +58,23 @@ class PinMethod:
         )
         hashed = _hash(answer, stored[:_SALT_BYTES])
         return hmac.compare_digest(hashed, stored[_SALT_BYTES:]) and pin is not None
+
+
+def is_trivial(pin: str) -> bool:
+    """
+    Tell whether a PIN is among those that are guessed first.
+
+    One digit or one pair over and over, a run up or down, the middle column of a keypad, a year of
+    birth (NIST SP 800-63B-4 section 3.1.1.2 asks for a list; four digits leave no room for a long one).
+    """
+    steps = {(int(after) - int(before)) % 10 for before, after in pairwise(pin)}
+    pair, year = pin[:2], pin[:2] in {"19", "20"} and len(pin) == _YEAR_DIGITS
+    return (
+        steps in ({0}, {1}, {9})
+        or pin == (pair * len(pin))[: len(pin)]
+        or pin in _KEYPAD
+        or (year and int(pin) <= _LAST_YEAR)
+    )
 
 
 def _hash(pin: str, salt: bytes) -> bytes:

@@ -3,9 +3,11 @@
 from watchword.domain.method import Method
 from watchword.methods.base import Verifier
 from watchword.methods.device_fingerprint import DeviceFingerprintMethod
+from watchword.methods.face_map import FaceMapMethod
 from watchword.methods.keyring import Keyring
 from watchword.methods.phone import PhoneMethod
 from watchword.methods.pin import PinMethod
+from watchword.methods.signature import SignatureMethod
 
 
 class Methods:
@@ -19,12 +21,15 @@ class Methods:
         self.phone = {
             method: PhoneMethod(keyring, method) for method in (Method.SMS, Method.WHATSAPP, Method.VOICE)
         }
+        self.face_map = FaceMapMethod(keyring)
+        self.signature = SignatureMethod()
         self._verifiers: dict[Method, Verifier] = {
             Method.PIN: self.pin,
             Method.PARTNER_DEVICE_FINGERPRINT: self.device_fingerprint,
+            Method.SIGNATURE: self.signature,
             **self.phone,
         }
 
     def verifier(self, method: Method) -> Verifier | None:
-        """Return who compares answers by *method*; None for one that no answer can pass."""
+        """Return who compares answers by *method*; None for FACE_MAP, which a matcher compares."""
         return self._verifiers.get(method)

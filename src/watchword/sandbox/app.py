@@ -188,7 +188,11 @@ class Sandbox:
 def _compose(world: World, *, reset: Callable[[], Awaitable[World]]) -> Starlette:
     """Put the server, the control API and the bank behind one front."""
     front = compose(
-        [*api_routes(world.engine, world.people), *Control(world, reset=reset).routes()], world.engine
+        [
+            *api_routes(world.engine, world.people, keys=world.keys, settings=world.settings),
+            *Control(world, reset=reset).routes(),
+        ],
+        world.engine,
     )
     guard = Middleware(Guard, engine=world.engine, actions=world.actions, authenticator=world.people)
     front.router.default = bank(world.people, guard=guard, counted=partial(_counted, world.ledger))

@@ -29,7 +29,7 @@ from watchword.asgi import ASGIApp, Receive, Scope, Send, bearer
 from watchword.engine.principal import Authenticator, Principal
 from watchword.problems import Problem
 from watchword.sandbox.answers import refuse
-from watchword.server.api import method_not_allowed, not_found, owns, profile_not_allowed
+from watchword.server.endpoint import method_not_allowed, not_found, owns, profile_not_allowed
 
 Handler = Callable[[Request], Awaitable[Response]]
 

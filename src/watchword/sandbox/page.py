@@ -14,7 +14,7 @@ from importlib.resources import files
 from string import Template
 
 from watchword.domain.binding import Binding
-from watchword.domain.credential import Credential, DeviceFingerprint, Phone, Pin, PublicKey
+from watchword.domain.credential import Credential, DeviceFingerprint, FaceMap, Phone, Pin, PublicKey
 from watchword.domain.instant import Instant, seconds_until
 from watchword.domain.method import Method
 from watchword.domain.token import OneTimeToken, TokenId
@@ -143,6 +143,8 @@ def _credential(world: World, user: UserSecurity, credential: Credential) -> str
             return f"phone <code>{escape(obfuscated(number))}</code>"
         case DeviceFingerprint():
             return "device fingerprint"
+        case FaceMap():
+            return "face map"
         case PublicKey():
             return "public key"
 

@@ -12,9 +12,6 @@ from hashlib import sha256
 from itertools import count
 from typing import Annotated, Literal
 
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 from msgspec import Meta, Struct
 
 from watchword.domain.credential import Credential, PublicKey
@@ -23,9 +20,9 @@ from watchword.engine.engine import Engine
 from watchword.engine.ports import SystemEntropy
 from watchword.engine.principal import Principal, PrincipalKind
 from watchword.methods import phone
+from watchword.methods.signature import UnfitKeyError
 from watchword.sandbox.ledger import Bearer, Ledger
 
-RSA_BITS_MIN = 2048
 _FIRST_USER_ID = 7_000_001
 _FIRST_PROFILE_ID = 700_001
 
@@ -163,14 +160,14 @@ class People:
         """
         _refuse_repeats("profileIds", new.profile_ids or ())
         _refuse_repeats("deviceFingerprints", new.device_fingerprints)
-        keys = [_spki(pem) for pem in new.public_keys]
-        _refuse_repeats("publicKeys", keys)
+        keys = self._keys(new.public_keys)
+        _refuse_repeats("publicKeys", [key.spki for key in keys])
         digest = _digest(new.token)
         async with self._making:
             user_id = self._user_id(new, digest)
             profile_ids = new.profile_ids or self._profiles.get(user_id) or (self._free_profile(),)
             credentials = await self._credentials(new, user_id, keys)
-            await self._engine.set_credentials(user_id, credentials)
+            await self._engine.enrolment.set(user_id, credentials)
             bearer = Bearer(digest, _kind(new), user_id)
             self._ledger.save_user(user_id, profile_ids, bearer)
             self._profiles[user_id] = profile_ids
@@ -191,25 +188,27 @@ class People:
         taken = {profile for profiles in self._profiles.values() for profile in profiles}
         return _next_id(_FIRST_PROFILE_ID, taken)
 
+    def _keys(self, pems: Sequence[str]) -> list[PublicKey]:
+        enrol, now = self._engine.methods.signature.enrol, self._engine.clock.now()
+        try:
+            return [enrol(pem, credential_id=self._entropy.uuid(), now=now) for pem in pems]
+        except UnfitKeyError as error:
+            raise UnfitError(str(error), "publicKeys") from error
+
     async def _credentials(
-        self, new: NewUser, user_id: UserId, keys: Sequence[bytes]
+        self, new: NewUser, user_id: UserId, keys: Sequence[PublicKey]
     ) -> tuple[Credential, ...]:
         methods, now = self._engine.methods, self._engine.clock.now()
         credentials: list[Credential] = []
         if new.pin is not None:
-            pin, pin_id = new.pin, self._entropy.uuid()
-            credentials.append(
-                await self._engine.slowly(
-                    lambda: methods.pin.enrol(pin, user_id=user_id, credential_id=pin_id, now=now)
-                )
-            )
+            credentials.append(await self._engine.enrolment.make_pin(user_id, new.pin))
         if new.phone_number is not None:
             credentials.append(
                 phone.enrol(
                     methods.keyring,
                     new.phone_number,
                     user_id=user_id,
-                    credential_id=self._entropy.uuid(),
+                    credential_id=self._engine.enrolment.number_id(),
                     now=now,
                 )
             )
@@ -219,14 +218,16 @@ class People:
             )
             for fingerprint in new.device_fingerprints
         )
-        credentials += (PublicKey(id=self._entropy.uuid(), spki=spki, enrolled_at=now) for spki in keys)
-        return tuple(credentials)
+        return (*credentials, *keys)
 
     def _admit(self, bearer: Bearer) -> None:
         self._bearers[bearer.digest] = bearer
         profiles = () if bearer.user_id is None else self._profiles.get(bearer.user_id, ())
         self._principals[bearer.digest] = Principal(
-            kind=bearer.kind, user_id=bearer.user_id, profile_ids=frozenset(profiles)
+            kind=bearer.kind,
+            user_id=bearer.user_id,
+            profile_ids=frozenset(profiles),
+            application=DEMO_APPLICATION,
         )
 
 
@@ -241,22 +242,6 @@ def _kind(new: NewUser) -> PrincipalKind:
         return PrincipalKind(new.kind)
     nothing_else = new.pin is None and new.phone_number is None and not new.device_fingerprints
     return PrincipalKind.PERSONAL if new.public_keys and nothing_else else PrincipalKind.USER
-
-
-def _spki(pem: str) -> bytes:
-    """
-    Read a public key, as SubjectPublicKeyInfo or as PKCS#1.
-
-    Raises:
-        UnfitError: It is no RSA public key, or too short a one.
-    """
-    try:
-        key = load_pem_public_key(pem.encode())
-    except (ValueError, UnsupportedAlgorithm) as error:
-        raise UnfitError("A public key is a PEM text, SPKI or PKCS#1.", "publicKeys") from error
-    if not isinstance(key, RSAPublicKey) or key.key_size < RSA_BITS_MIN:
-        raise UnfitError(f"A public key is an RSA key of at least {RSA_BITS_MIN} bits.", "publicKeys")
-    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
 
 
 def _refuse_repeats(member: str, values: Sequence[object]) -> None:

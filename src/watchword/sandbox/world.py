@@ -15,17 +15,21 @@ import msgspec
 
 from watchword.config import Config
 from watchword.domain.action import AUTHORISE_SESSION, Action, Actions, Bind, Risk, Route
+from watchword.domain.enrolment import CREDENTIAL_CHANGE, StepUpFor
 from watchword.domain.instant import Instant
 from watchword.domain.limits import Limits
 from watchword.domain.token import TokenId
 from watchword.engine.engine import Engine
+from watchword.jose.keys import ServerKeys
 from watchword.methods.keyring import KEY_BYTES, Keyring
 from watchword.methods.registry import Methods
 from watchword.sandbox.clock import MovableClock
 from watchword.sandbox.entropy import SandboxEntropy
+from watchword.sandbox.faces import SandboxFaces
 from watchword.sandbox.ledger import Ledger
 from watchword.sandbox.outbox import Outbox
-from watchword.sandbox.people import People
+from watchword.sandbox.people import DEMO_APPLICATION, People
+from watchword.server.settings import ApplicationSettings, Settings
 from watchword.store.base import Store, StoreUnavailableError
 from watchword.store.memory import MemoryStore
 from watchword.store.sqlite import SqliteStore, UnusableFileError
@@ -61,9 +65,10 @@ LIMITS = Limits(
     # A tester locks the same user over and over, and must not have to enrol him again.
     disable_pin_after=0,
     disable_possession_after=0,
+    disable_face_after=0,
 )
 
-_STORE, _LEDGER, _KEYS = "watchword.db", "sandbox.db", "keys.json"
+_STORE, _LEDGER, _KEYS, _JOSE = "watchword.db", "sandbox.db", "keys.json", "jose.pem"
 
 
 class UnusableDataError(Exception):
@@ -92,6 +97,8 @@ class World:
     actions: Actions
     engine: Engine
     people: People
+    keys: ServerKeys
+    settings: Settings
 
     @classmethod
     async def open(cls, config: Config | None = None, data: Path | None = None) -> "World":
@@ -105,7 +112,7 @@ class World:
         Raises:
             UnusableDataError: What lies in *data* is not the sandbox's, or cannot be read.
         """
-        keyring, store, ledger = _in_memory() if data is None else _on_disk(data)
+        keyring, keys, store, ledger = _in_memory() if data is None else _on_disk(data)
         clock = MovableClock(moved_ms=ledger.moved_ms())
         limits: dict[str, Any] = {} if config is None else dict(config.limits)
         entropy = SandboxEntropy()
@@ -116,12 +123,13 @@ class World:
             entropy=entropy,
             methods=Methods(keyring),
             delivery=outbox,
+            faces=SandboxFaces(),
             limits=replace(LIMITS, **limits),
         )
         people = People(engine, ledger)
         await people.start()
-        actions = ACTIONS if config is None or config.actions is None else config.actions
-        return cls(clock, entropy, outbox, ledger, Actions(actions), engine, people)
+        table = Actions(ACTIONS if config is None or config.actions is None else config.actions)
+        return cls(clock, entropy, outbox, ledger, table, engine, people, keys, _settings(table))
 
     def advance(self, seconds: float) -> Instant:
         """
@@ -140,6 +148,16 @@ class World:
         return never | self.ledger.executions(token_id)
 
 
+def _settings(actions: Actions) -> Settings:
+    """Leave enrolment open, as the public API does, unless the configuration names its action."""
+    change = actions.by_name.get(CREDENTIAL_CHANGE.name)
+    return Settings(
+        step_up=StepUpFor.NOTHING if change is None else StepUpFor.TWO_FACTORS,
+        credential_change=change or CREDENTIAL_CHANGE,
+        applications={DEMO_APPLICATION: ApplicationSettings(manages_users=True)},
+    )
+
+
 def prepare(data: Path) -> None:
     """
     Make the directory and its keys, where they are not there yet; read them where they are.
@@ -155,6 +173,9 @@ def prepare(data: Path) -> None:
                 raise UnusableDataError(f"{keys} is missing: nothing in {data} can be read without it")
             _write_keys(keys)
         _read_keys(keys)
+        if not (data / _JOSE).exists():
+            _write_private(data / _JOSE, ServerKeys.generate().to_pem())
+        _read_jose(data / _JOSE)
         # Made here for its mode: SQLite takes an empty file for a new one, and its companions follow it.
         os.close(os.open(data / _LEDGER, os.O_CREAT | os.O_RDWR, 0o600))
     except OSError as error:
@@ -162,18 +183,18 @@ def prepare(data: Path) -> None:
         raise UnusableDataError(f"{error.filename or data}: {reason}") from error
 
 
-def _in_memory() -> tuple[Keyring, Store, Ledger]:
-    return Keyring({1: _new_key()}, active=1), MemoryStore(), Ledger()
+def _in_memory() -> tuple[Keyring, ServerKeys, Store, Ledger]:
+    return Keyring({1: _new_key()}, active=1), ServerKeys.generate(), MemoryStore(), Ledger()
 
 
-def _on_disk(data: Path) -> tuple[Keyring, Store, Ledger]:
-    keyring = _read_keys(data / _KEYS)
+def _on_disk(data: Path) -> tuple[Keyring, ServerKeys, Store, Ledger]:
+    keyring, keys = _read_keys(data / _KEYS), _read_jose(data / _JOSE)
     try:
         ledger = Ledger(data / _LEDGER)
     except sqlite3.Error as error:
         raise UnusableDataError(f"{data / _LEDGER}: {error}") from error
     try:
-        return keyring, SqliteStore.open(data / _STORE), ledger
+        return keyring, keys, SqliteStore.open(data / _STORE), ledger
     except (UnusableFileError, StoreUnavailableError) as error:
         ledger.close()
         raise UnusableDataError(str(error)) from error
@@ -192,14 +213,27 @@ def _new_key() -> bytes:
 
 
 def _write_keys(path: Path) -> None:
+    _write_private(path, msgspec.json.encode(KeyFile(active=1, keys={1: _new_key()})))
+
+
+def _write_private(path: Path, content: bytes) -> None:
     # Written beside and moved, so that no half of a key file is ever found.
     partial = path.with_suffix(".new")
     descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
-        file.write(msgspec.json.encode(KeyFile(active=1, keys={1: _new_key()})))
+        file.write(content)
         file.flush()
         os.fsync(file.fileno())
     partial.replace(path)
+
+
+def _read_jose(path: Path) -> ServerKeys:
+    try:
+        return ServerKeys.from_pem(path.read_bytes())
+    except OSError as error:
+        raise UnusableDataError(f"{path}: {error.strerror or type(error).__name__}") from error
+    except ValueError as error:
+        raise UnusableDataError(f"{path}: {error}") from error
 
 
 def _read_keys(path: Path) -> Keyring:

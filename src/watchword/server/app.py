@@ -19,8 +19,11 @@ from watchword import problems
 from watchword.asgi import ASGIApp, Receive, Scope, Send
 from watchword.engine.engine import Engine
 from watchword.engine.principal import Authenticator
-from watchword.server.api import Api, Endpoint, method_not_allowed, not_found
+from watchword.jose.keys import ServerKeys
+from watchword.server.api import Api
+from watchword.server.endpoint import Endpoint, method_not_allowed, not_found
 from watchword.server.openapi import document
+from watchword.server.settings import Settings
 
 SWEEP_EVERY_SECONDS = 30.0
 SWEEPS_AT_ONCE = 1000
@@ -28,9 +31,20 @@ _NAMED_GROUP = re.compile(r"\(\?P<\w+>")
 _log = logging.getLogger("watchword")
 
 
-def api_routes(engine: Engine, authenticator: Authenticator) -> list[BaseRoute]:
-    """Return the routes of the OTT API, with its OpenAPI document."""
-    api = Api(engine, authenticator)
+def api_routes(
+    engine: Engine,
+    authenticator: Authenticator,
+    *,
+    keys: ServerKeys | None = None,
+    settings: Settings | None = None,
+) -> list[BaseRoute]:
+    """
+    Return the routes of the API, with its OpenAPI document.
+
+    Args:
+        keys: Our own keys for JOSE; without any, fresh ones that nobody keeps.
+    """
+    api = Api(engine, authenticator, keys=keys or ServerKeys.generate(), settings=settings or Settings())
     described = document(api.operations)
 
     async def openapi(_request: Request) -> Response:
@@ -102,9 +116,15 @@ async def _failed(_request: Request, error: Exception) -> Response:
     return Response(answer.body, answer.status, headers=dict(_text(answer.headers)))
 
 
-def api(engine: Engine, authenticator: Authenticator) -> "Front":
-    """Make an application of the OTT API alone."""
-    return compose(api_routes(engine, authenticator), engine)
+def api(
+    engine: Engine,
+    authenticator: Authenticator,
+    *,
+    keys: ServerKeys | None = None,
+    settings: Settings | None = None,
+) -> "Front":
+    """Make an application of the API alone; see ``api_routes``."""
+    return compose(api_routes(engine, authenticator, keys=keys, settings=settings), engine)
 
 
 def _text(headers: Iterable[tuple[bytes, bytes]]) -> Iterator[tuple[str, str]]:

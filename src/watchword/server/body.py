@@ -8,6 +8,7 @@ import msgspec
 from starlette.requests import Request
 
 from watchword import problems, strict_json, wire
+from watchword.asgi import Headers
 from watchword.problems import Problem
 
 BODY_MAX = 64 * 1024
@@ -38,12 +39,31 @@ async def read_json(request: Request, shape: type[S], *, limit: int = BODY_MAX) 
     Raises:
         BadRequestError: 400 where it is not JSON of that shape, 413, 415, or 408 where it took too long.
     """
-    for name, value in request.scope["headers"]:
+    check_json_headers(request.scope["headers"])
+    return decode(await read(request, limit=limit), shape)
+
+
+def check_json_headers(headers: Headers) -> None:
+    """
+    Check that a body is called JSON, and is not compressed.
+
+    Raises:
+        BadRequestError: 415.
+    """
+    for name, value in headers:
         if name == b"content-type" and not _JSON.fullmatch(value.strip()):
             raise _unsupported("Send the body as application/json, in UTF-8.")
         if name == b"content-encoding" and value.strip().lower() not in {b"", b"identity"}:
             raise _unsupported("Send the body without Content-Encoding.")
-    body = await read(request, limit=limit)
+
+
+def decode(body: bytes, shape: type[S]) -> S:
+    """
+    Convert JSON to a given shape.
+
+    Raises:
+        BadRequestError: 400; names the member at fault.
+    """
     try:
         return msgspec.convert(strict_json.loads(body), shape)
     except strict_json.MalformedJsonError as error:

@@ -11,7 +11,7 @@ import msgspec
 from watchword import wire
 
 if TYPE_CHECKING:
-    from watchword.server.api import Operation
+    from watchword.server.endpoint import Operation, QueryParameter
 
 CALENDAR_PATTERN = r"^20[0-9]{2}Q[1-4]$"
 _PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
@@ -39,6 +39,19 @@ _PATH_PARAMETERS: dict[str, dict[str, Any]] = {
         "description": "A calendar version; every one is served alike.",
         "schema": {"type": "string", "pattern": CALENDAR_PATTERN},
     },
+    "userId": {"description": "A user.", "schema": {"type": "string", "pattern": "^[0-9]{1,16}$"}},
+    "deviceFingerprintId": {
+        "description": "A device fingerprint, as its creation or the list names it.",
+        "schema": {"type": "string", "format": "uuid"},
+    },
+    "phoneNumberId": {
+        "description": "A phone number, as its creation or the list names it.",
+        "schema": {"type": "integer", "format": "int64"},
+    },
+    "publicKeyId": {
+        "description": "A public key, as its creation or the list names it.",
+        "schema": {"type": "string", "format": "uuid"},
+    },
     "profileId": {
         "description": "One of the caller's own profiles.",
         "schema": {"type": "string", "pattern": "^[0-9]{1,19}$"},
@@ -50,8 +63,10 @@ _DESCRIPTIONS = {
     403: "The access token is not one of a user, the profile is not the user's, or too little is enrolled.",
     404: "There is no such path, or no such token: unknown, expired, spent and another's look the same.",
     408: "The body took too long to arrive.",
-    413: "The body is larger than 64 KiB.",
+    409: "It is there already.",
+    413: "The body is larger than 64 KiB; a face map's, than 4 MiB.",
     415: "The body is not application/json.",
+    422: "The phone number is none, or belongs to another user, or the user has one.",
     429: "Too many failures or too many codes; `Retry-After` tells when to come back.",
     503: "Nothing was decided, or the code could not be delivered. Try again.",
 }
@@ -61,10 +76,11 @@ _EVERYWHERE = (401, 403, 503)
 def document(operations: Iterable["Operation"]) -> bytes:
     """Describe *operations*."""
     operations = list(operations)
-    structs = {struct for entry in operations for struct in (entry.body, entry.answer) if struct}
+    shapes = {
+        shape for entry in operations for shape in (entry.body, entry.answer) if shape not in {None, str}
+    }
     _, schemas = msgspec.json.schema_components(
-        [*sorted(structs, key=lambda struct: struct.__name__), wire.ErrorAnswer, wire.BearerErrorAnswer],
-        ref_template=_REF,
+        [*sorted(shapes, key=str), wire.ErrorAnswer, wire.BearerErrorAnswer], ref_template=_REF
     )
     paths: dict[str, dict[str, Any]] = {}
     for operation in operations:
@@ -97,18 +113,43 @@ def _operation(operation: "Operation", path: str, number: int) -> dict[str, Any]
     ]
     if operation.takes_ott:
         parameters.append(_OTT)
+    parameters += [_query(parameter) for parameter in operation.query]
     parameters.append(_CORRELATION_ID)
     described: dict[str, Any] = {
         "operationId": operation.name if number == 0 else f"{operation.name}-{number + 1}",
         "summary": operation.summary,
         "parameters": parameters,
         "responses": {
-            "200": {"description": "As asked.", "content": _json(operation.answer)},
+            str(operation.status): _success(operation),
             **{str(status): _error(status) for status in sorted({*_EVERYWHERE, *operation.errors})},
         },
     }
     if operation.body is not None:
         described["requestBody"] = {"required": True, "content": _json(operation.body)}
+    return described
+
+
+def _query(parameter: "QueryParameter") -> dict[str, Any]:
+    schema: dict[str, Any] = {"type": "string"}
+    if parameter.values:
+        schema["enum"] = list(parameter.values)
+    if parameter.pattern:
+        schema["pattern"] = parameter.pattern
+    return {
+        "name": parameter.name,
+        "in": "query",
+        "required": bool(parameter.values),
+        "description": parameter.description,
+        "schema": schema,
+    }
+
+
+def _success(operation: "Operation") -> dict[str, Any]:
+    described: dict[str, Any] = {"description": "As asked."}
+    if operation.answer is str:
+        described["content"] = {"text/plain": {"schema": {"type": "string"}}}
+    elif operation.answer is not None:
+        described["content"] = _json(operation.answer)
     return described
 
 
@@ -121,5 +162,6 @@ def _error(status: int) -> dict[str, Any]:
     return described
 
 
-def _json(struct: type[msgspec.Struct]) -> dict[str, Any]:
-    return {"application/json": {"schema": {"$ref": _REF.format(name=struct.__name__)}}}
+def _json(shape: Any) -> dict[str, Any]:  # noqa: ANN401 - a struct, or a list of them.
+    (schema,), _ = msgspec.json.schema_components([shape], ref_template=_REF)
+    return {"application/json": {"schema": schema}}

@@ -1,7 +1,11 @@
 """The JSON of the OTT API: what its operations take and answer."""
 
-from msgspec import Struct
+from datetime import UTC, datetime
+from typing import Annotated
 
+from msgspec import Meta, Struct
+
+from watchword.domain.instant import Instant
 from watchword.domain.method import Method
 from watchword.engine.engine import Snapshot
 from watchword.wire import Discreet
@@ -14,15 +18,109 @@ class CodeBody(Discreet, frozen=True, rename="camel", forbid_unknown_fields=True
 
 
 class PinBody(Discreet, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """The answer to a PIN challenge."""
+    """The answer to a PIN challenge, or a PIN to enrol."""
 
     pin: str
 
 
 class DeviceFingerprintBody(Discreet, frozen=True, rename="camel", forbid_unknown_fields=True):
-    """The answer to a device fingerprint challenge."""
+    """The answer to a device fingerprint challenge, or a fingerprint to enrol."""
 
     device_fingerprint: str
+
+
+class FaceMapBody(Discreet, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """The answer to a face map challenge, or a face to enrol; Base64."""
+
+    face_map: Annotated[bytes, Meta(min_length=1)]
+
+
+class PhoneNumberBody(Discreet, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """A phone number, with its country's code: ``+6588888888``."""
+
+    phone_number: str
+
+
+class PublicKeyBody(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """A public key to check signatures with: PEM, SPKI or PKCS#1."""
+
+    public_key: str
+
+
+class DeviceFingerprintCreated(Struct, frozen=True, rename="camel"):
+    """A device fingerprint as it is listed: never the value itself."""
+
+    device_fingerprint_id: str
+    created_at: str
+
+
+class PhoneNumber(Discreet, frozen=True, rename="camel"):
+    """A phone number, as the application that enrolled it sees it."""
+
+    id: int
+    phone_number: str
+    type: str
+    verified: bool
+    client_id: str
+
+
+class PublicKeyView(Struct, frozen=True, rename="camel"):
+    """A public key of a user's programs."""
+
+    public_key_id: str
+    created_at: str
+    sha256: str
+
+
+class KeyMaterial(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """A public key: DER SubjectPublicKeyInfo in Base64."""
+
+    algorithm: str
+    key_material: str
+
+
+class ResponseKey(Struct, frozen=True, rename="camel"):
+    """A public key of ours."""
+
+    key_id: str
+    version: int
+    key_material: KeyMaterial
+    scope: str
+
+
+class RequestKeyBody(Struct, frozen=True, rename="camel", forbid_unknown_fields=True):
+    """A public key of an application's, to be kept."""
+
+    key_id: str
+    scope: str
+    valid_from: str
+    valid_till: str
+    public_key_material: KeyMaterial
+
+
+class RequestKey(Struct, frozen=True, rename="camel"):
+    """A public key of an application's, as it is kept."""
+
+    key_id: str
+    scope: str
+    valid_from: str
+    valid_till: str
+    public_key_material: KeyMaterial
+    client_id: str | None
+    deactivation_timestamp: str | None
+
+
+class PlaygroundBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """What the playground says back."""
+
+    message: Annotated[str, Meta(max_length=100)]
+
+
+class PlaygroundAnswer(Struct, frozen=True):
+    """What the playground says."""
+
+    message: str
+    method: str
 
 
 class Attributes(Struct, frozen=True, rename="camel"):
@@ -171,3 +269,9 @@ def _challenges(snapshot: Snapshot, *, passed_too: bool) -> list[ChallengeView]:
             alternatives = [show(method) for method in challenge.alternatives]
             shown.append(ChallengeView(show(challenge.primary), alternatives, required=True, passed=True))
     return shown
+
+
+def nanoseconds(moment: Instant) -> str:
+    """Write a moment as the public API writes the creation of a credential: with nine decimals."""
+    second = datetime.fromtimestamp(moment // 1000, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    return f"{second}.{moment % 1000:03d}000000Z"

@@ -1,0 +1,277 @@
+"""
+Enrolment: adding, replacing and removing credentials.
+
+Any change voids the user's open tokens, which were issued on what was enrolled before, and ends the
+session. Counts and locks stay (NIST SP 800-63B-4 section 3.2.2). While a user is locked he changes
+nothing himself; an application that acts for him may.
+
+A change is an action of its own, ``CREDENTIAL__CHANGE``: what guards money is worth no more than
+what guards the way to change it (RTS art. 24(2)(b), association by remote means).
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from enum import StrEnum
+
+from watchword.domain.action import Action, Bind, Risk
+from watchword.domain.credential import KINDS, Credential
+from watchword.domain.decision import Change, Event, EventName, Reason, Refusal
+from watchword.domain.instant import NEVER, Instant, seconds_until
+from watchword.domain.limits import Limits
+from watchword.domain.method import CredentialKind, Factor, Method
+from watchword.domain.owner import Owner
+from watchword.domain.token import OneTimeToken, revoked_with
+from watchword.domain.user import UserSecurity
+
+CREDENTIAL_CHANGE = Action(name="CREDENTIAL__CHANGE", risk=Risk.HIGH, bind=Bind.REQUEST)
+"""Changes what a user has enrolled."""
+
+
+class StepUpFor(StrEnum):
+    """Which changes of credentials, made by the user himself, ask for a step-up."""
+
+    NOTHING = "nothing"
+    TWO_FACTORS = "two-factors"
+    """Every change once two factors are enrolled, and before that the removal of what there is."""
+    EVERYTHING = "everything"
+    """Every change but the very first credential."""
+
+
+def step_up(
+    user: UserSecurity, *, removes: bool, when: StepUpFor, action: Action = CREDENTIAL_CHANGE
+) -> Action | None:
+    """
+    Say what a change of *user*'s credentials asks for; None for nothing.
+
+    A disabled credential counts as one that is there: to exhaust somebody's tries must not open
+    the way to enrolling one's own. The first factor alone cannot be asked for two.
+
+    Args:
+        removes: The change takes something away, or puts something in its place.
+        action: ``CREDENTIAL__CHANGE`` as it is configured.
+    """
+    factors = {_FACTORS[KINDS[type(credential)]] for credential in user.credentials}
+    if when is StepUpFor.NOTHING or not factors:
+        return None
+    if len(factors) > 1:
+        return action
+    if removes or when is StepUpFor.EVERYTHING:
+        return replace(action, risk=Risk.LOW, challenges=None)
+    return None
+
+
+def add(
+    user: UserSecurity,
+    new: Credential,
+    *,
+    repeated: bool = False,
+    owner: Owner | None = None,
+    given_back: tuple[Owner, ...] = (),
+    open_tokens: tuple[OneTimeToken, ...] = (),
+    application: str | None = None,
+    limits: Limits,
+    now: Instant,
+) -> Change | Refusal:
+    """
+    Enrol one more credential; disabled ones of its kind make room.
+
+    Args:
+        repeated: The user has this very one already.
+        owner: Who owns what can have one owner only: a phone number.
+        given_back: What the disabled ones stood for that make room.
+        open_tokens: The tokens that ``user.still_open`` names.
+        application: The application that does it for the user; None for the user himself.
+
+    Returns:
+        A ``Refusal``: ``LOCKED``, ``ALREADY_ENROLLED``, ``TOO_MANY`` or ``TAKEN``.
+    """
+    kind = KINDS[type(new)]
+    refusal = _locked(user, application, now)
+    if refusal is None and owner is not None and (repeated or owner.user_id not in {None, user.id}):
+        return Refusal(Reason.TAKEN)
+    refusal = can_add(user, kind, repeated=repeated, application=application, limits=limits, now=now)
+    if refusal is not None:
+        return refusal
+    kept = tuple(
+        credential
+        for credential in user.credentials
+        if KINDS[type(credential)] is not kind or not credential.disabled
+    )
+    return change(
+        user,
+        credentials=(*kept, new),
+        preferred=user.preferred,
+        owners=(
+            *(each.taken(None) for each in given_back),
+            *(() if owner is None else (owner.taken(user.id),)),
+        ),
+        open_tokens=open_tokens,
+        details=_details("added", kind, application),
+        now=now,
+    )
+
+
+def can_add(
+    user: UserSecurity,
+    kind: CredentialKind,
+    *,
+    repeated: bool = False,
+    application: str | None = None,
+    limits: Limits,
+    now: Instant,
+) -> Refusal | None:
+    """Say why no credential of *kind* may be added now; None where one may."""
+    locked = _locked(user, application, now)
+    if locked is not None:
+        return locked
+    if repeated:
+        return Refusal(Reason.ALREADY_ENROLLED)
+    most = _AT_MOST.get(kind)
+    there = sum(
+        KINDS[type(credential)] is kind and not credential.disabled for credential in user.credentials
+    )
+    if most is None:
+        return Refusal(Reason.ALREADY_ENROLLED) if there else None
+    return Refusal(Reason.TOO_MANY) if there >= most(limits) else None
+
+
+def substitute(
+    user: UserSecurity,
+    credential_id: str,
+    new: Credential,
+    *,
+    owner: Owner | None = None,
+    given_back: Owner | None = None,
+    open_tokens: tuple[OneTimeToken, ...] = (),
+    application: str | None = None,
+    now: Instant,
+) -> Change | Refusal:
+    """
+    Put *new* in the place of a credential of the same kind.
+
+    Args:
+        owner: Who owns what *new* stands for.
+        given_back: What the old one stood for, and its user owns.
+    """
+    old = _find(user, credential_id, KINDS[type(new)])
+    refusal = _locked(user, application, now)
+    if refusal is not None:
+        return refusal
+    if old is None:
+        return Refusal(Reason.NOT_SET_UP)
+    if owner is not None and owner.user_id not in {None, user.id}:
+        return Refusal(Reason.TAKEN)
+    owners = [] if given_back is None else [given_back.taken(None)]
+    if owner is not None:
+        owners = [each for each in owners if each.id != owner.id]
+        owners.append(owner.taken(user.id))
+    return change(
+        user,
+        credentials=tuple(new if each is old else each for each in user.credentials),
+        preferred=user.preferred,
+        owners=tuple(owners),
+        open_tokens=open_tokens,
+        details=_details("replaced", KINDS[type(new)], application),
+        now=now,
+    )
+
+
+def remove(
+    user: UserSecurity,
+    kind: CredentialKind,
+    credential_id: str | None = None,
+    *,
+    given_back: Owner | None = None,
+    open_tokens: tuple[OneTimeToken, ...] = (),
+    application: str | None = None,
+    now: Instant,
+) -> Change | Refusal:
+    """
+    Remove a credential; of a kind that has one only, that one.
+
+    Args:
+        given_back: What it stood for, and its user owns.
+
+    Returns:
+        A ``Refusal``: ``LOCKED`` or ``NOT_SET_UP``.
+    """
+    locked = _locked(user, application, now)
+    if locked is not None:
+        return locked
+    gone = _find(user, credential_id, kind)
+    if gone is None:
+        return Refusal(Reason.NOT_SET_UP)
+    kept = tuple(each for each in user.credentials if each is not gone)
+    still = {KINDS[type(each)] for each in kept}
+    return change(
+        user,
+        credentials=kept,
+        preferred=user.preferred if user.preferred is None or user.preferred.credential in still else None,
+        owners=() if given_back is None else (given_back.taken(None),),
+        open_tokens=open_tokens,
+        details=_details("removed", kind, application),
+        now=now,
+    )
+
+
+def change(
+    user: UserSecurity,
+    *,
+    credentials: tuple[Credential, ...],
+    preferred: Method | None,
+    owners: tuple[Owner, ...] = (),
+    open_tokens: tuple[OneTimeToken, ...],
+    details: dict[str, str | int] | None = None,
+    now: Instant,
+) -> Change:
+    """
+    Replace what *user* has enrolled.
+
+    Args:
+        credentials: All that is enrolled from now on.
+        preferred: The method to offer first.
+        open_tokens: The tokens that ``user.still_open`` names.
+    """
+    voided, events = revoked_with(open_tokens, why="credentials-changed", now=now)
+    changed = Event(name=EventName.CREDENTIALS_CHANGED, at=now, user_id=user.id, details=details or {})
+    return Change(
+        user=replace(
+            user,
+            version=user.version + 1,
+            credentials=credentials,
+            preferred=preferred,
+            session_until=NEVER,
+            open_tokens=(),
+        ),
+        owners=owners,
+        revoked=voided,
+        events=(changed, *events),
+    )
+
+
+def _locked(user: UserSecurity, application: str | None, now: Instant) -> Refusal | None:
+    if application is None and user.attempts.is_locked(now):
+        return Refusal(Reason.LOCKED, retry_after=seconds_until(user.attempts.locked_until, now))
+    return None
+
+
+def _find(user: UserSecurity, credential_id: str | None, kind: CredentialKind) -> Credential | None:
+    return next(
+        (each for each in user.credentials if KINDS[type(each)] is kind and credential_id in {None, each.id}),
+        None,
+    )
+
+
+def _details(what: str, kind: CredentialKind, application: str | None) -> dict[str, str | int]:
+    details: dict[str, str | int] = {"what": what, "credential": kind.value}
+    if application is not None:
+        details["application"] = application
+    return details
+
+
+# Of every other kind a user has one.
+_AT_MOST: dict[CredentialKind, Callable[[Limits], int]] = {
+    CredentialKind.DEVICE_FINGERPRINT: lambda limits: limits.device_fingerprints,
+    CredentialKind.PUBLIC_KEY: lambda limits: limits.public_keys,
+}
+_FACTORS: dict[CredentialKind, Factor] = {method.credential: method.factor for method in Method}

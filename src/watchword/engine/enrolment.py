@@ -1,0 +1,364 @@
+"""The use cases of enrolment: what a user can prove from now on."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TypeVar
+
+from watchword.domain import enrolment
+from watchword.domain.action import Action
+from watchword.domain.credential import Credential, DeviceFingerprint, FaceMap, Phone, Pin, PublicKey
+from watchword.domain.decision import Change, Refusal
+from watchword.domain.enrolment import CREDENTIAL_CHANGE, StepUpFor
+from watchword.domain.instant import Instant
+from watchword.domain.method import CredentialKind, Method
+from watchword.domain.owner import Owner
+from watchword.domain.user import UserId, UserSecurity
+from watchword.engine.deciding import Decider
+from watchword.engine.ports import Entropy
+from watchword.engine.recent import Records
+from watchword.faces.base import FaceMatcher, FaceUnavailableError
+from watchword.methods import phone
+from watchword.methods.keyring import Purpose
+from watchword.methods.registry import Methods
+
+_ID_BITS_DRAWN = 48
+
+C = TypeVar("C", bound=Credential)
+
+
+class Enrolment:
+    """
+    Enrols and removes credentials; each call is one change, or a ``Refusal`` and nothing.
+
+    ``application`` names the application that acts for the user; None is the user himself, who
+    changes nothing while he is locked.
+    """
+
+    def __init__(
+        self, decider: Decider, *, methods: Methods, entropy: Entropy, faces: FaceMatcher | None
+    ) -> None:
+        """Take what is shared with the other use cases."""
+        self._decider = decider
+        self._methods = methods
+        self._entropy = entropy
+        self._faces = faces
+
+    # --- looking ------------------------------------------------------------------------------
+
+    async def user(self, user_id: UserId) -> UserSecurity | None:
+        """Return what is stored of a user."""
+        return await self._decider.store.user(user_id)
+
+    def number(self, user_id: UserId, credential: Phone) -> str:
+        """Decrypt a phone number, for an application that may see it."""
+        return self._methods.phone[Method.SMS].number(user_id, credential)
+
+    async def can_add(
+        self,
+        user_id: UserId,
+        kind: CredentialKind,
+        *,
+        fingerprint: str | None = None,
+        application: str | None = None,
+    ) -> Refusal | None:
+        """
+        Say why an addition would be refused; None where it would not.
+
+        Asked before a step-up is, so that nobody confirms what cannot happen, and before any
+        slow work is done for nothing.
+        """
+        user = await self._decider.user(self._decider.store, user_id)
+        return enrolment.can_add(
+            user,
+            kind,
+            repeated=fingerprint is not None and self._has(fingerprint, user),
+            application=application,
+            limits=self._decider.limits,
+            now=self._decider.clock.now(),
+        )
+
+    async def step_up(
+        self, user_id: UserId, *, removes: bool, when: StepUpFor, action: Action = CREDENTIAL_CHANGE
+    ) -> Action | None:
+        """Say what the user must be asked for before he changes his credentials."""
+        user = await self._decider.user(self._decider.store, user_id)
+        return enrolment.step_up(user, removes=removes, when=when, action=action)
+
+    # --- adding -------------------------------------------------------------------------------
+
+    async def add_pin(self, user_id: UserId, pin: str, *, application: str | None = None) -> Pin | Refusal:
+        """
+        Enrol a PIN.
+
+        Raises:
+            BusyError: Too much slow work is under way.
+        """
+        refusal = await self.can_add(user_id, CredentialKind.PIN, application=application)
+        if refusal is not None:
+            return refusal
+        new = await self.make_pin(user_id, pin)
+        return await self._add(user_id, lambda _: new, application=application)
+
+    async def make_pin(self, user_id: UserId, pin: str) -> Pin:
+        """Make the stored form of a PIN, off the event loop."""
+        credential_id, now = self._entropy.uuid(), self._decider.clock.now()
+        return await self._decider.slowly(
+            lambda: self._methods.pin.enrol(pin, user_id=user_id, credential_id=credential_id, now=now)
+        )
+
+    async def add_device_fingerprint(
+        self, user_id: UserId, fingerprint: str, *, application: str | None = None
+    ) -> DeviceFingerprint | Refusal:
+        """Enrol a device fingerprint."""
+        credential_id = self._entropy.uuid()
+
+        def make(now: Instant) -> DeviceFingerprint:
+            return self._methods.device_fingerprint.enrol(
+                fingerprint, user_id=user_id, credential_id=credential_id, now=now
+            )
+
+        return await self._add(
+            user_id, make, repeated=lambda user: self._has(fingerprint, user), application=application
+        )
+
+    async def add_face_map(
+        self, user_id: UserId, face_map: bytes, *, application: str | None = None
+    ) -> FaceMap | Refusal:
+        """
+        Enrol a face.
+
+        Raises:
+            FaceUnusableError: There is no usable face in it.
+            FaceUnavailableError: There is no matcher, or it cannot answer.
+        """
+        if self._faces is None:
+            raise FaceUnavailableError
+        refusal = await self.can_add(user_id, CredentialKind.FACE_MAP, application=application)
+        if refusal is not None:
+            return refusal
+        credential_id = self._entropy.uuid()
+        template = await self._faces.enrol(credential_id, face_map)
+
+        def make(now: Instant) -> FaceMap:
+            return self._methods.face_map.enrol(
+                template, user_id=user_id, credential_id=credential_id, now=now
+            )
+
+        added = await self._add(user_id, make, application=application)
+        if isinstance(added, Refusal):
+            await self._forget(template)
+        return added
+
+    async def add_public_key(
+        self, user_id: UserId, pem: str, *, application: str | None = None
+    ) -> PublicKey | Refusal:
+        """
+        Enrol a public key.
+
+        Raises:
+            UnfitKeyError: It is none that signatures can be checked with.
+        """
+        key = self._methods.signature.enrol(
+            pem, credential_id=self._entropy.uuid(), now=self._decider.clock.now()
+        )
+
+        def repeated(user: UserSecurity) -> bool:
+            return any(isinstance(each, PublicKey) and each.spki == key.spki for each in user.credentials)
+
+        return await self._add(user_id, lambda _: key, repeated=repeated, application=application)
+
+    async def add_phone(
+        self, user_id: UserId, number: str, *, application: str | None = None
+    ) -> Phone | Refusal:
+        """Enrol a phone number (E.164), which no other user may have."""
+        credential_id = self.number_id()
+
+        def make(now: Instant) -> Phone:
+            return self._phone(user_id, credential_id, number, now)
+
+        names = {_phone_name(digest) for digest in self._digests(number)}
+
+        def repeated(user: UserSecurity) -> bool:
+            return any(_phone_name(each.digest) in names for each in user.phones())
+
+        return await self._add(user_id, make, repeated=repeated, number=number, application=application)
+
+    # --- replacing and removing ---------------------------------------------------------------
+
+    async def replace_phone(
+        self, user_id: UserId, credential_id: str, number: str, *, application: str | None = None
+    ) -> Phone | Refusal:
+        """Put another number in the place of a phone's; it keeps its id, and counts as newly enrolled."""
+        phone_now: Phone | None = None
+
+        async def decide(records: Records) -> Change | Refusal:
+            nonlocal phone_now
+            user, now = await self._decider.user(records, user_id), self._decider.clock.now()
+            old = next((each for each in user.phones_too(credential_id)), None)
+            phone_now = self._phone(user_id, credential_id, number, now)
+            return enrolment.substitute(
+                user,
+                credential_id,
+                phone_now,
+                owner=await self._owner(number, user_id),
+                given_back=None if old is None else await self._owned(old, user_id),
+                open_tokens=await self._decider.open_tokens(user, now=now),
+                application=application,
+                now=now,
+            )
+
+        async with self._decider.turn(user_id):
+            decision = await self._decider.settle(decide)
+        if isinstance(decision, Refusal):
+            return decision
+        assert phone_now is not None
+        return phone_now
+
+    async def remove(
+        self,
+        user_id: UserId,
+        kind: CredentialKind,
+        credential_id: str | None = None,
+        *,
+        application: str | None = None,
+    ) -> Refusal | None:
+        """Remove a credential; of a kind that has one only, that one."""
+        template: bytes | None = None
+
+        async def decide(records: Records) -> Change | Refusal:
+            nonlocal template
+            user, now = await self._decider.user(records, user_id), self._decider.clock.now()
+            given_back: Owner | None = None
+            if kind is CredentialKind.PHONE:
+                for gone in user.phones_too(credential_id):
+                    given_back = await self._owned(gone, user_id)
+            if kind is CredentialKind.FACE_MAP:
+                template = self._methods.face_map.template(user)
+            return enrolment.remove(
+                user,
+                kind,
+                credential_id,
+                given_back=given_back,
+                open_tokens=await self._decider.open_tokens(user, now=now),
+                application=application,
+                now=now,
+            )
+
+        async with self._decider.turn(user_id):
+            decision = await self._decider.settle(decide)
+        if isinstance(decision, Refusal):
+            return decision
+        if template is not None:
+            await self._forget(template)
+        return None
+
+    async def set(
+        self,
+        user_id: UserId,
+        credentials: tuple[Credential, ...],
+        *,
+        preferred: Method | None = None,
+    ) -> None:
+        """Replace all that a user has enrolled, whoever else has the same number."""
+
+        async def decide(records: Records) -> Change:
+            user, now = await self._decider.user(records, user_id), self._decider.clock.now()
+            return enrolment.change(
+                user,
+                credentials=credentials,
+                preferred=preferred,
+                owners=await self._owners(user, credentials),
+                open_tokens=await self._decider.open_tokens(user, now=now),
+                now=now,
+            )
+
+        async with self._decider.turn(user_id):
+            await self._decider.settle(decide)
+
+    # ------------------------------------------------------------------------------------------
+
+    async def _add(
+        self,
+        user_id: UserId,
+        make: Callable[[Instant], C],
+        *,
+        repeated: Callable[[UserSecurity], bool] = lambda _: False,
+        number: str | None = None,
+        application: str | None,
+    ) -> C | Refusal:
+        made: list[C] = []
+
+        async def decide(records: Records) -> Change | Refusal:
+            user, now = await self._decider.user(records, user_id), self._decider.clock.now()
+            made[:] = [make(now)]
+            owner = None if number is None else await self._owner(number, user_id)
+            return enrolment.add(
+                user,
+                made[0],
+                repeated=repeated(user),
+                owner=owner,
+                given_back=() if owner is None else await self._disabled_numbers(user, but=owner),
+                open_tokens=await self._decider.open_tokens(user, now=now),
+                application=application,
+                limits=self._decider.limits,
+                now=now,
+            )
+
+        async with self._decider.turn(user_id):
+            decision = await self._decider.settle(decide)
+        return decision if isinstance(decision, Refusal) else made[0]
+
+    async def _owner(self, number: str, user_id: UserId) -> Owner:
+        """Find who owns a number, under whichever key it was claimed."""
+        names = [_phone_name(digest) for digest in self._digests(number)]
+        found = [await self._decider.store.owner(name) for name in names]
+        taken = next(
+            (owner for owner in found if owner is not None and owner.user_id not in {None, user_id}), None
+        )
+        return taken or found[0] or Owner(id=names[0])
+
+    async def _owned(self, credential: Phone, user_id: UserId) -> Owner | None:
+        """Find the record by which a user owns his number; None where it is another's who shares it."""
+        owner = await self._decider.store.owner(_phone_name(credential.digest))
+        return owner if owner is not None and owner.user_id == user_id else None
+
+    async def _disabled_numbers(self, user: UserSecurity, *, but: Owner) -> tuple[Owner, ...]:
+        found = [await self._owned(each, user.id) for each in user.phones_too(None) if each.disabled]
+        return tuple(owner for owner in found if owner is not None and owner.id != but.id)
+
+    async def _owners(self, user: UserSecurity, credentials: tuple[Credential, ...]) -> tuple[Owner, ...]:
+        before = {_phone_name(each.digest) for each in user.credentials if isinstance(each, Phone)}
+        since = {_phone_name(each.digest) for each in credentials if isinstance(each, Phone)}
+        changed: list[Owner] = []
+        for name in sorted(before ^ since):
+            owner = await self._decider.store.owner(name) or Owner(id=name)
+            if name in before and owner.user_id == user.id:
+                changed.append(owner.taken(None))
+            elif name in since and owner.user_id is None:
+                changed.append(owner.taken(user.id))
+        return tuple(changed)
+
+    def _phone(self, user_id: UserId, credential_id: str, number: str, now: Instant) -> Phone:
+        return phone.enrol(
+            self._methods.keyring, number, user_id=user_id, credential_id=credential_id, now=now
+        )
+
+    def _digests(self, number: str) -> list[bytes]:
+        return self._methods.keyring.digests(Purpose.PHONE_DIGEST, number.encode())
+
+    def _has(self, fingerprint: str, user: UserSecurity) -> bool:
+        return self._methods.device_fingerprint.is_enrolled(fingerprint, user=user)
+
+    def number_id(self) -> str:
+        """Draw the id of a phone number, which the wire has as an integer."""
+        return str(int(self._entropy.uuid().replace("-", "")[: _ID_BITS_DRAWN // 4], 16) + 1)
+
+    async def _forget(self, template: bytes) -> None:
+        # Nothing refers to it any more: what a matcher that is away still keeps compares with nobody.
+        if self._faces is not None:
+            with suppress(FaceUnavailableError):
+                await self._faces.forget(template)
+
+
+def _phone_name(digest: bytes) -> bytes:
+    return b"phone/" + digest
