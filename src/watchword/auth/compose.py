@@ -33,7 +33,7 @@ def chain(
     clock: Clock,
     issuers: Sequence[IssuerTable] = (),
     introspection: IntrospectionTable | None = None,
-    tokens: Iterable[TokenTable] = (),
+    tokens: Sequence[TokenTable] = (),
     folder: Path,
 ) -> Chain:
     """
@@ -47,7 +47,7 @@ def chain(
         SecretFileError: A file with a secret cannot be used.
     """
     return Chain(
-        static=static_tokens(tokens),
+        static=static_tokens(tokens) if tokens else None,
         issuers=[
             jwt_tokens(table, users=users, applications=applications, egress=egress, clock=clock)
             for table in issuers
