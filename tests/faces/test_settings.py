@@ -1,7 +1,9 @@
 """Each unsafe or contradictory setting of faces is named, with what to write instead."""
 
 import importlib.util
+import re
 import ssl
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,16 @@ from tests.faces.matching_server import MatchingServer, Reply, scanned
 from watchword.domain.instant import Instant
 from watchword.faces.http import FaceServer
 from watchword.faces.local import LocalFaces
-from watchword.faces.settings import THRESHOLD_LEAST, FaceTable
+from watchword.faces.settings import (
+    AT_ONCE,
+    KEY_HEADER,
+    SCAN_FIELD,
+    THRESHOLD,
+    THRESHOLD_LEAST,
+    FaceTable,
+)
 
+DOCUMENT = (Path(__file__).parents[2] / "docs/how-to/verify-faces.md").read_text(encoding="utf-8")
 KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
 PUBLIC = KEY.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 HTTP: dict[str, Any] = {
@@ -125,6 +135,36 @@ def test_what_is_wrong_is_named_once_with_what_to_write(
     assert fault.startswith("face.")
     assert said in fault
     assert "secret" not in fault
+
+
+def test_every_setting_is_documented_and_every_documented_setting_exists() -> None:
+    documented = set(re.findall(r"^\| `([a-z_]+)` \|", DOCUMENT, re.MULTILINE))
+    assert documented | {"provider"} == set(FaceTable.__struct_fields__)
+
+
+@pytest.mark.parametrize(
+    ("setting", "default"),
+    [
+        ("key_header", KEY_HEADER),
+        ("scan_field", SCAN_FIELD),
+        ("timeout_seconds", 10),
+        ("at_once", AT_ONCE),
+        ("threshold", THRESHOLD),
+    ],
+)
+def test_every_default_is_the_one_of_the_documentation(setting: str, default: object) -> None:
+    shown = re.findall(rf"^\| `{setting}` \| `?([^|`]*)`? \|", DOCUMENT, re.MULTILINE)
+    assert shown
+    assert set(shown) == {str(default)}
+
+
+def test_every_example_of_the_documentation_has_no_fault(directory: Path) -> None:
+    examples = [
+        tomllib.loads(text) for text in re.findall(r"^```\w+\n(\[face\].*?)^```", DOCUMENT, re.M | re.S)
+    ]
+    assert [example["face"]["provider"] for example in examples] == ["http", "local"]
+    for example in examples:
+        assert faults(directory, **example["face"]) == []
 
 
 def test_all_faults_are_named_together(directory: Path) -> None:

