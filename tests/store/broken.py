@@ -11,6 +11,7 @@ from itertools import islice
 
 import anyio.lowlevel
 
+from watchword.domain.application import Application, ApplicationId
 from watchword.domain.decision import Change, Event
 from watchword.domain.destination import Destination
 from watchword.domain.instant import Instant, after as later
@@ -47,6 +48,21 @@ class ComparesNoDestination(MemoryStore):
         return super()._versions(replace(change, destination=None))
 
 
+class ComparesNoApplication(MemoryStore):
+    def _versions(self, change: Change) -> Iterator[tuple[int, int]]:
+        return super()._versions(replace(change, application=None))
+
+
+class ComparesNoOwner(MemoryStore):
+    def _versions(self, change: Change) -> Iterator[tuple[int, int]]:
+        return super()._versions(replace(change, owners=()))
+
+
+class ComparesTheFirstOwnerOnly(MemoryStore):
+    def _versions(self, change: Change) -> Iterator[tuple[int, int]]:
+        return super()._versions(replace(change, owners=change.owners[:1]))
+
+
 class ComparesNothingThatIsNew(MemoryStore):
     def _versions(self, change: Change) -> Iterator[tuple[int, int]]:
         return ((made_from, stored) for made_from, stored in super()._versions(change) if stored)
@@ -73,6 +89,9 @@ class ComparesBeforeItWaits(MemoryStore):
             self._users[change.user.id] = change.user
         if change.destination is not None:
             self._destinations[change.destination.id] = change.destination
+        if change.application is not None:
+            self._applications[change.application.id] = change.application
+        self._owners.update({owner.id: owner for owner in change.owners})
         self._events.extend(change.events)
 
 
@@ -86,6 +105,8 @@ class WritesWhateverFits(MemoryStore):
             Change(token=change.token),
             Change(user=change.user),
             Change(destination=change.destination),
+            Change(application=change.application),
+            *(Change(owners=(owner,)) for owner in change.owners),
             *(Change(token=token) for token in change.revoked),
         ):
             done = await super().commit(part) and done
@@ -95,6 +116,25 @@ class WritesWhateverFits(MemoryStore):
 class ForgetsRevokedTokens(MemoryStore):
     async def commit(self, change: Change) -> bool:
         return await super().commit(replace(change, revoked=()))
+
+
+class ForgetsApplications(MemoryStore):
+    async def commit(self, change: Change) -> bool:
+        return await super().commit(replace(change, application=None))
+
+
+class KeepsTheFirstOwnerOnly(MemoryStore):
+    async def commit(self, change: Change) -> bool:
+        return await super().commit(replace(change, owners=change.owners[:1]))
+
+
+class LetsGoOfWhatNobodyOwns(MemoryStore):
+    async def commit(self, change: Change) -> bool:
+        done = await super().commit(change)
+        for owner in change.owners if done else ():
+            if owner.user_id is None:
+                del self._owners[owner.id]
+        return done
 
 
 class TellsThatItWorkedWhenItDidNot(MemoryStore):
@@ -144,6 +184,11 @@ class ForgetsWhatItHeldWhenItCloses(MemoryStore):
         self._tokens.clear()
 
 
+class ForgetsOwnersWhenItCloses(MemoryStore):
+    async def close(self) -> None:
+        self._owners.clear()
+
+
 class ForgetsEventsWhenItCloses(MemoryStore):
     async def close(self) -> None:
         self._events.clear()
@@ -172,6 +217,18 @@ class RemembersOneSend(MemoryStore):
     async def destination(self, destination_id: bytes) -> Destination | None:
         destination = await super().destination(destination_id)
         return destination and replace(destination, sent_at=destination.sent_at[-1:])
+
+
+class TurnsKeysAround(MemoryStore):
+    async def application(self, application_id: ApplicationId) -> Application | None:
+        application = await super().application(application_id)
+        return application and replace(application, keys=application.keys[::-1])
+
+
+class FoldsNamesOfApplications(MemoryStore):
+    async def application(self, application_id: ApplicationId) -> Application | None:
+        folded = {name.casefold().strip(): stored for name, stored in self._applications.items()}
+        return folded.get(application_id.casefold().strip())
 
 
 class FindsWhatIsNotThere(MemoryStore):
@@ -212,13 +269,19 @@ class KeepsOneEventOfAChange(MemoryStore):
 
 class KeepsNoEventWithoutARecord(MemoryStore):
     async def commit(self, change: Change) -> bool:
-        alone = change.token is None and change.user is None and change.destination is None
+        alone = change == Change(events=change.events)
         return await super().commit(replace(change, events=()) if alone else change)
 
 
 class TurnsEventsAround(MemoryStore):
     async def commit(self, change: Change) -> bool:
         return await super().commit(replace(change, events=change.events[::-1]))
+
+
+class KnowsNoEventWithoutAUser(MemoryStore):
+    async def events(self, *, after: int = 0, limit: int = 1000) -> Sequence[tuple[int, Event]]:
+        page = await super().events(after=after, limit=limit)
+        return [(number, replace(event, user_id=event.user_id or UserId(0))) for number, event in page]
 
 
 class ForgetsWhoseEventItWas(MemoryStore):
@@ -271,6 +334,12 @@ class SweepsByTheFirstSend(MemoryStore):
 class SweepsUsers(MemoryStore):
     async def sweep(self, now: Instant, *, limit: int) -> int:
         self._users.clear()
+        return await super().sweep(now, limit=limit)
+
+
+class SweepsWhatNobodyOwns(MemoryStore):
+    async def sweep(self, now: Instant, *, limit: int) -> int:
+        self._owners = {id_: owner for id_, owner in self._owners.items() if owner.user_id is not None}
         return await super().sweep(now, limit=limit)
 
 

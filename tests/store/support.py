@@ -6,16 +6,19 @@ from dataclasses import replace
 
 from tests.factories import ADA, NOW, PAY, PAYMENT, make_token, make_user
 from watchword.domain import token as tokens
+from watchword.domain.application import Application, ApplicationId, ClientKey, KeyScope
 from watchword.domain.decision import Change, Event, EventName, Refusal
-from watchword.domain.instant import Instant
+from watchword.domain.instant import Instant, after
 from watchword.domain.limits import Limits
 from watchword.domain.method import Method
+from watchword.domain.owner import Owner
 from watchword.domain.token import Cleared, OneTimeToken, TokenId
 from watchword.domain.user import UserId, UserSecurity
 from watchword.store.base import Store
 from watchword.store.memory import MemoryStore
 
 LIMITS = Limits()
+PARTNER = ApplicationId("partner-1")
 
 
 class Stores:
@@ -58,6 +61,39 @@ def next_version(token: OneTimeToken) -> OneTimeToken:
 def next_user(user: UserSecurity) -> UserSecurity:
     """Return *user* as a later change of it would be stored."""
     return replace(user, version=user.version + 1)
+
+
+def make_key(id: str = "key", scope: KeyScope = KeyScope.PAYLOAD_SIGNING) -> ClientKey:
+    """Make a key that is good for an hour."""
+    return ClientKey(
+        id=id, scope=scope, algorithm="ES512", spki=b"der", valid_from=NOW, valid_till=after(NOW, 3600)
+    )
+
+
+def make_application(*keys: ClientKey, id: ApplicationId = PARTNER) -> Application:
+    """Make an application as it is stored first."""
+    return Application(id=id, version=1, keys=keys)
+
+
+def make_owner(user_id: UserId | None = ADA, id: bytes = b"number") -> Owner:
+    """Make the record of something that was just claimed."""
+    return Owner(id=id).taken(user_id)
+
+
+async def claim(store: Store, user_id: UserId, *owned: bytes) -> bool:
+    """Take what nobody owns as the engine does, with the user's record; tell whether it is the user's."""
+    while True:
+        user = await store.user(user_id)
+        found = [await store.owner(id_) or Owner(id=id_) for id_ in owned]
+        if any(owner.user_id is not None for owner in found):
+            return False
+        change = Change(
+            user=make_user(id=user_id) if user is None else next_user(user),
+            owners=tuple(owner.taken(user_id) for owner in found),
+            events=(event(EventName.CREDENTIALS_CHANGED, user=user_id),),
+        )
+        if await store.commit(change):
+            return True
 
 
 async def ready(store: Store, id_: bytes = b"token") -> OneTimeToken:

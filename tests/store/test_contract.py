@@ -11,7 +11,6 @@ from itertools import pairwise
 
 from tests.factories import (
     ADA,
-    ENROLLABLE,
     GRACE,
     NOW,
     make_code,
@@ -23,22 +22,30 @@ from tests.factories import (
 )
 from tests.store.support import (
     LIMITS,
+    PARTNER,
     Stores,
     answer_wrongly,
     at_once,
+    claim,
     event,
+    make_application,
+    make_key,
+    make_owner,
     next_user,
     next_version,
     ready,
     spend,
     with_user,
 )
+from watchword.domain.application import Application, ApplicationId, KeyScope
+from watchword.domain.credential import FaceMap
 from watchword.domain.decision import Change, Event, EventName
 from watchword.domain.destination import Destination
 from watchword.domain.instant import Instant, after
 from watchword.domain.limits import DAY_SECONDS
 from watchword.domain.lockout import Attempts, Tally
-from watchword.domain.method import Method
+from watchword.domain.method import CredentialKind, Method
+from watchword.domain.owner import Owner
 from watchword.domain.token import Cleared, Pending, Reserved, Revoked, Sends, Spent, State, TokenId
 from watchword.domain.user import UserId, UserSecurity
 from watchword.store.base import StoreUnavailableError
@@ -52,19 +59,43 @@ STATES: tuple[State, ...] = (
     Spent(NOW),
     Revoked(NOW, "too-many"),
 )
+# Not all kinds: these are among the bytes that were released.
+ENROLLED = (
+    CredentialKind.PIN,
+    CredentialKind.PHONE,
+    CredentialKind.DEVICE_FINGERPRINT,
+    CredentialKind.PUBLIC_KEY,
+)
 USERS = (
     UserSecurity(id=ADA, version=1),
-    make_user(*ENROLLABLE, preferred=Method.WHATSAPP),
+    make_user(*ENROLLED, preferred=Method.WHATSAPP),
     replace(
         make_user(),
         attempts=Attempts(failures=Tally(1, 2, 3), consecutive=4, streak=Tally(5, 6, 7), locked_until=NOW),
         session_until=after(NOW, 300),
         open_tokens=opened(make_token(id=b"a"), make_token(id=b"b")),
-        credentials=tuple(replace(make_credential(kind), disabled=True) for kind in ENROLLABLE),
+        credentials=tuple(replace(make_credential(kind), disabled=True) for kind in ENROLLED),
+    ),
+    replace(
+        make_user(),
+        credentials=(
+            FaceMap(id="face", sealed=b"sealed", enrolled_at=NOW),
+            FaceMap(id="old", sealed=b"", enrolled_at=NOW, disabled=True),
+        ),
     ),
 )
+APPLICATIONS = (
+    make_application(),
+    make_application(
+        make_key("one"),
+        make_key("two", KeyScope.PAYLOAD_ENCRYPTION),
+        replace(make_key("0"), algorithm="RSA_OAEP_256", spki=bytes(range(256)), valid_till=after(NOW, 1)),
+    ),
+)
+OWNERS = (make_owner(), make_owner(GRACE), make_owner(None))
 EVENTS = (
     *(Event(name=name, at=NOW, user_id=ADA) for name in EventName),
+    Event(name=EventName.KEY_UPLOADED, at=NOW, user_id=None, details={"application": "partner-1"}),
     Event(
         name=EventName.TOKEN_SPENT,
         at=after(NOW, 1),
@@ -103,13 +134,42 @@ async def test_a_destination_comes_back_as_it_was_stored(stores: Stores) -> None
         assert await store.destination(destination.id) == destination
 
 
+async def test_an_application_comes_back_as_it_was_stored(stores: Stores) -> None:
+    store = stores.open()
+    for number, application in enumerate(APPLICATIONS):
+        stored = replace(application, id=ApplicationId(f"partner-{number}"))
+        assert await store.commit(Change(application=stored))
+        assert await store.application(stored.id) == stored
+
+
+async def test_applications_whose_names_only_look_alike_are_different_ones(stores: Stores) -> None:
+    store = stores.open()
+    names = ("7", "7.0", "07", "partner", "Partner", "partner ", "partner\0", "", "caf\xe9", "cafe\u0301")
+    stored = [make_application(make_key(str(n)), id=ApplicationId(name)) for n, name in enumerate(names)]
+    for application in stored:
+        assert await store.application(application.id) is None
+        assert await store.commit(Change(application=application))
+    assert [await store.application(application.id) for application in stored] == stored
+
+
+async def test_an_owner_comes_back_as_it_was_stored(stores: Stores) -> None:
+    store = stores.open()
+    owners = [replace(owner, id=number.to_bytes(32)) for number, owner in enumerate(OWNERS)]
+    assert await store.commit(Change(owners=(owners[0],)))
+    assert await store.commit(Change(owners=tuple(owners[1:])))
+    assert [await store.owner(owner.id) for owner in owners] == owners
+
+
 async def test_what_was_never_stored_is_not_found(stores: Stores) -> None:
     store = stores.open()
     await ready(store)
     await with_user(store)
+    assert await store.commit(Change(application=make_application(), owners=(make_owner(),)))
     assert await store.token(TokenId(b"other")) is None
     assert await store.user(GRACE) is None
     assert await store.destination(b"other") is None
+    assert await store.application(ApplicationId("other")) is None
+    assert await store.owner(b"other") is None
 
 
 async def test_a_change_replaces_what_it_was_made_from(stores: Stores) -> None:
@@ -171,15 +231,57 @@ async def test_a_destination_that_moved_on_is_not_overwritten(stores: Stores) ->
     assert await store.destination(destination.id) == destination
 
 
+async def test_an_application_that_moved_on_is_not_overwritten(stores: Stores) -> None:
+    store = stores.open()
+    application = make_application(make_key())
+    assert await store.commit(Change(application=application))
+    for version in (0, 1, 3, 4):
+        stale = replace(application, version=version, keys=())
+        assert not await store.commit(Change(application=stale, events=(event(),)))
+    assert await store.application(PARTNER) == application
+    assert await store.commit(Change(application=replace(application, version=2, keys=())))
+    assert await store.application(PARTNER) == Application(id=PARTNER, version=2)
+
+
+async def test_an_owner_that_moved_on_is_not_overwritten(stores: Stores) -> None:
+    """Nor is any other of the same change, wherever in it the one stands that moved on."""
+    store = stores.open()
+    owner, other = make_owner(), make_owner(id=b"other")
+    assert await store.commit(Change(owners=(owner,)))
+    for version in (0, 1, 3, 4):
+        stale = replace(owner, version=version, user_id=GRACE)
+        for owners in ((stale,), (stale, other), (other, stale)):
+            assert not await store.commit(Change(owners=owners, events=(event(),)))
+    assert await store.owner(owner.id) == owner
+    assert await store.owner(other.id) is None
+    assert await store.events() == []
+
+
+async def test_what_was_given_back_can_be_taken_by_another(stores: Stores) -> None:
+    store = stores.open()
+    assert await claim(store, ADA, b"number")
+    assert not await claim(store, GRACE, b"number")
+    owner = await store.owner(b"number")
+    assert owner == make_owner()
+    assert await store.commit(Change(owners=(owner.taken(None),)))
+    assert await store.owner(b"number") == Owner(id=b"number", version=2)
+    assert await claim(store, GRACE, b"number")
+    assert await store.owner(b"number") == Owner(id=b"number", user_id=GRACE, version=3)
+
+
 async def test_a_record_that_is_not_stored_can_only_be_begun(stores: Stores) -> None:
     store = stores.open()
     for version in (0, 2, 3):
         assert not await store.commit(Change(token=replace(make_token(), version=version)))
         assert not await store.commit(Change(user=replace(make_user(), version=version)))
         assert not await store.commit(Change(destination=replace(make_destination(), version=version)))
+        assert not await store.commit(Change(application=replace(make_application(), version=version)))
+        assert not await store.commit(Change(owners=(replace(make_owner(), version=version),)))
     assert await store.token(make_token().id) is None
     assert await store.user(ADA) is None
     assert await store.destination(make_destination().id) is None
+    assert await store.application(PARTNER) is None
+    assert await store.owner(make_owner().id) is None
 
 
 async def test_several_records_are_stored_together_or_not_at_all(stores: Stores) -> None:
@@ -190,16 +292,21 @@ async def test_several_records_are_stored_together_or_not_at_all(stores: Stores)
         token=replace(next_version(token), state=Spent(NOW)),
         user=next_user(user),
         destination=Destination(id=b"digest", sent_at=(NOW,), version=1),
+        application=make_application(make_key()),
+        owners=(make_owner(id=b"one"), make_owner(id=b"two")),
         revoked=(replace(next_version(other), state=Revoked(NOW, "why")),),
         events=(event(),),
     )
     assert good.token is not None
     assert good.user is not None
     assert good.destination is not None
+    assert good.application is not None
     for stale in (
         replace(good, token=next_version(good.token)),
         replace(good, user=next_user(good.user)),
         replace(good, destination=replace(good.destination, version=2)),
+        replace(good, application=replace(good.application, version=2)),
+        replace(good, owners=(good.owners[0], good.owners[1].taken(GRACE))),
         replace(good, revoked=(next_version(good.revoked[0]),)),
     ):
         assert not await store.commit(stale)
@@ -207,11 +314,36 @@ async def test_several_records_are_stored_together_or_not_at_all(stores: Stores)
         assert await store.token(other.id) == other
         assert await store.user(user.id) == user
         assert await store.destination(b"digest") is None
+        assert await store.application(PARTNER) is None
+        assert [await store.owner(owner.id) for owner in good.owners] == [None, None]
     assert await store.commit(good)
     assert await store.token(token.id) == good.token
     assert await store.token(other.id) == good.revoked[0]
     assert await store.user(user.id) == good.user
     assert await store.destination(b"digest") == good.destination
+    assert await store.application(PARTNER) == good.application
+    assert tuple([await store.owner(owner.id) for owner in good.owners]) == good.owners
+
+
+async def test_one_of_many_users_who_claim_the_same_at_once_gets_it(stores: Stores) -> None:
+    """Who does not get it has nothing: no record, no event; and each of two things has one owner."""
+    store = stores.open()
+    users = [UserId(number) for number in range(8)]
+    for number in range(10):
+        this, that = b"this %d" % number, b"that %d" % number
+        claims = [claim(store, user, *((this, that) if user % 2 else (that, this))) for user in users]
+        won = await at_once(*claims)
+        assert sum(won) == 1
+        winner = users[won.index(True)]
+        assert [await store.owner(id_) for id_ in (this, that)] == [
+            make_owner(winner, this),
+            make_owner(winner, that),
+        ]
+    winners = [entry.details["user"] for _, entry in await store.events()]
+    assert len(winners) == 10
+    for user in users:
+        stored = await store.user(user)
+        assert (0 if stored is None else stored.version) == winners.count(user)
 
 
 async def test_one_of_many_concurrent_spendings_wins(stores: Stores) -> None:
@@ -258,6 +390,20 @@ async def test_a_change_meets_what_those_before_it_left(stores: Stores) -> None:
     assert all(stored)
     assert await store.token(versions[-1].id) == versions[-1]
     assert [entry.details["version"] for _, entry in await store.events()] == list(range(1, 41))
+
+
+async def test_a_claim_meets_what_those_before_it_left(stores: Stores) -> None:
+    """Of claims that wait together each is compared with what the one before it wrote."""
+    store = stores.open()
+    owners = [make_owner()]
+    for number in range(20):
+        owners.append(owners[-1].taken(UserId(number) if number % 2 else None))
+    rival = make_owner(GRACE)
+    claims = [owner for taken in owners for owner in (taken, rival)]
+    stored = await at_once(*(store.commit(Change(owners=(owner,), events=(event(),))) for owner in claims))
+    assert stored == [True, False] * len(owners)
+    assert await store.owner(rival.id) == owners[-1]
+    assert len(await store.events()) == len(owners)
 
 
 async def test_events_come_back_as_they_were_stored(stores: Stores) -> None:
@@ -312,13 +458,19 @@ async def test_reopening_loses_nothing(stores: Stores) -> None:
     store = stores.open()
     token, user = await ready(store), await with_user(store)
     destination = Destination(id=b"digest", sent_at=(NOW,), version=1)
-    assert await store.commit(Change(destination=destination, events=EVENTS))
+    application, owner = make_application(make_key()), make_owner()
+    assert await store.commit(
+        Change(destination=destination, application=application, owners=(owner,), events=EVENTS)
+    )
     spent = replace(next_version(token), state=Spent(NOW))
     assert await store.commit(Change(token=spent))
     store = await stores.reopen(store)
     assert await store.token(token.id) == spent
     assert await store.user(user.id) == user
     assert await store.destination(b"digest") == destination
+    assert await store.application(PARTNER) == application
+    assert await store.owner(owner.id) == owner
+    assert not await claim(store, GRACE, owner.id)
     assert tuple(entry for _, entry in await store.events()) == EVENTS
     assert not await spend(store, token.id)
     assert not await store.commit(Change(token=spent))
@@ -342,12 +494,14 @@ async def test_a_closed_store_refuses_everything(stores: Stores) -> None:
         store.token(token.id),
         store.user(user.id),
         store.destination(b"digest"),
+        store.application(PARTNER),
+        store.owner(b"number"),
         store.commit(Change(token=next_version(token))),
         store.sweep(NOW, limit=1),
         store.events(),
         return_exceptions=True,
     )
-    assert [type(answer) for answer in refused] == [StoreUnavailableError] * 6
+    assert [type(answer) for answer in refused] == [StoreUnavailableError] * 8
     assert await stores.open().token(token.id) == token
 
 
@@ -374,6 +528,8 @@ async def test_a_sweep_takes_what_is_over_since_a_day(stores: Stores) -> None:
     """One millisecond less than a day after its expiry a token stays; a day after it, it goes."""
     store = stores.open()
     await with_user(store)
+    owners = make_owner(), make_owner(None, b"given back")
+    assert await store.commit(Change(application=make_application(), owners=owners))
     day = Instant(NOW + DAY_SECONDS * 1000)
     for late in (-1, 0, 1):
         token = replace(make_token(id=b"token %d" % late), expires_at=Instant(NOW + late))
@@ -385,6 +541,8 @@ async def test_a_sweep_takes_what_is_over_since_a_day(stores: Stores) -> None:
         assert (await store.destination(b"number %d" % late) is not None) is stays
     assert await store.sweep(day, limit=100) == 0
     assert await store.user(ADA) is not None
+    assert await store.application(PARTNER) is not None
+    assert tuple([await store.owner(owner.id) for owner in owners]) == owners
     assert len(await store.events()) == 3
 
 

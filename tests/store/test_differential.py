@@ -41,12 +41,14 @@ from tests.factories import (
     make_world,
 )
 from tests.store import broken
-from tests.store.support import event
+from tests.store.support import claim, event, make_application, make_key
 from watchword.domain.action import Action, Spend
+from watchword.domain.application import ApplicationId
 from watchword.domain.credential import DeviceFingerprint, Phone
 from watchword.domain.decision import Change
 from watchword.domain.limits import DAY_SECONDS, Limits
 from watchword.domain.method import Method
+from watchword.domain.owner import Owner
 from watchword.domain.user import UserId
 from watchword.engine.engine import Caller, StepUp, identify
 from watchword.engine.recent import Recent
@@ -64,6 +66,8 @@ PEOPLE: dict[UserId, dict[str, Phone | DeviceFingerprint]] = {
     for user_id in (ADA, GRACE)
 }
 NUMBERS = {enrolled_phone(user_id).digest for user_id in PEOPLE}
+CLAIMED = (b"one", b"two", b"three")
+APPLICATIONS = (ApplicationId("partner"), ApplicationId("Partner"))
 METHODS = (Method.SMS, Method.VOICE, Method.PARTNER_DEVICE_FINGERPRINT)
 # Few of each, so that a run meets them.
 LIMITS = Limits(tokens_live=3, sends_per_token=2, sends_per_number=6)
@@ -167,6 +171,30 @@ class SideBySide(RuleBasedStateMachine):
         )
         assert self.both(lambda world: world.store.commit(change)) is (step == 1)
 
+    @rule(user_id=st.sampled_from(list(PEOPLE)), owned=st.sets(st.sampled_from(CLAIMED), min_size=1))
+    def claim(self, user_id: UserId, owned: set[bytes]) -> None:
+        self.both(lambda world: claim(world.store, user_id, *sorted(owned)))
+
+    @rule(
+        user_id=st.none() | st.sampled_from(list(PEOPLE)),
+        id_=st.sampled_from(CLAIMED),
+        step=st.integers(-2, 2),
+    )
+    def commit_an_owner_directly(self, user_id: UserId | None, id_: bytes, step: int) -> None:
+        owner = self.both(lambda world: world.store.owner(id_)) or Owner(id=id_)
+        other = self.both(lambda world: world.store.owner(b"other")) or Owner(id=b"other")
+        stale = replace(owner.taken(user_id), version=owner.version + step)
+        change = Change(owners=(other.taken(user_id), stale), events=(event(step=step),))
+        assert self.both(lambda world: world.store.commit(change)) is (step == 1)
+
+    @rule(id_=st.sampled_from(APPLICATIONS), step=st.integers(-2, 2), names=st.lists(st.sampled_from("abc")))
+    def commit_an_application_directly(self, id_: ApplicationId, step: int, names: list[str]) -> None:
+        found = self.both(lambda world: world.store.application(id_))
+        version = (0 if found is None else found.version) + step
+        application = replace(make_application(*map(make_key, names), id=id_), version=version)
+        change = Change(application=application, events=(event(step=step),))
+        assert self.both(lambda world: world.store.commit(change)) is (step == 1)
+
     @rule(seconds=st.sampled_from([1, 29, 30, 299, 300, 900, DAY_SECONDS - 900, DAY_SECONDS]))
     def wait(self, seconds: int) -> None:
         self.memory.clock.advance(seconds)
@@ -181,9 +209,10 @@ class SideBySide(RuleBasedStateMachine):
     @rule()
     def reopen(self) -> None:
         self.runner.run(self.sqlite.store.close())
-        self.sqlite.store = self.sqlite.engine.store = self.open()
+        engine = self.sqlite.engine
+        self.sqlite.store = engine.store = engine.decider.store = self.open()
         # As a server that has just started: it remembers nothing.
-        self.sqlite.engine._recent = Recent(self.sqlite.store)  # noqa: SLF001
+        engine.decider.recent = Recent(self.sqlite.store)
 
     # --- what must hold -----------------------------------------------------------------------
 
@@ -200,6 +229,8 @@ class SideBySide(RuleBasedStateMachine):
                 *[await world.store.token(identify(ott)) for ott in sorted(self.known)],
                 *[await world.store.user(user_id) for user_id in PEOPLE],
                 *[await world.store.destination(number) for number in NUMBERS],
+                *[await world.store.owner(id_) for id_ in (*CLAIMED, b"other")],
+                *[await world.store.application(id_) for id_ in APPLICATIONS],
                 new,
             ]
 
@@ -222,7 +253,14 @@ def test_both_stores_always_hold_the_same() -> None:
 
 
 @pytest.mark.parametrize(
-    "kind", [broken.ComparesNoToken, broken.ComparesNoUser, broken.KeepsEventsOfRefusedChanges]
+    "kind",
+    [
+        broken.ComparesNoToken,
+        broken.ComparesNoUser,
+        broken.ComparesTheFirstOwnerOnly,
+        broken.ComparesNoApplication,
+        broken.KeepsEventsOfRefusedChanges,
+    ],
 )
 def test_a_store_that_is_broken_is_told_from_the_reference(kind: type[MemoryStore]) -> None:
     class Broken(SideBySide):

@@ -14,9 +14,9 @@ from pathlib import Path
 import apsw
 import pytest
 
-from tests.factories import NOW, make_token, make_user
+from tests.factories import GRACE, NOW, make_token, make_user
 from tests.store.disk import Disk, Fault
-from tests.store.support import at_once, event, next_user, ready, spend, with_user
+from tests.store.support import at_once, claim, event, next_user, ready, spend, with_user
 from watchword.domain.decision import Change
 from watchword.domain.user import UserId
 from watchword.store.base import StoreUnavailableError
@@ -62,16 +62,20 @@ async def test_a_broken_disk_is_told_and_the_store_recovers_by_itself(
                 await spend(store, token.id)
             with pytest.raises(StoreUnavailableError):
                 await store.commit(Change(user=next_user(user), events=(event(),)))
+            with pytest.raises(StoreUnavailableError):
+                await claim(store, GRACE, b"number")
         assert time.monotonic() - started < 2
         # What is stored can still be read, and is what it was.
         assert await store.token(token.id) == token
         assert await store.events() == stored
+        assert await store.owner(b"number") is None
         disk.fault = None
         user = next_user(user)
         assert await store.commit(Change(user=user, events=(event(),)))
         stored = await store.events()
     assert await spend(store, token.id)
     assert not await spend(store, token.id)
+    assert await claim(store, GRACE, b"number")
     await store.close()
     assert integrity(tmp_path / "store.db") == "ok"
 

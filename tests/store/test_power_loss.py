@@ -23,6 +23,7 @@ from tests.store.support import LIMITS, event, next_user
 from watchword.domain import token as tokens
 from watchword.domain.decision import Change
 from watchword.domain.instant import after
+from watchword.domain.owner import Owner
 from watchword.domain.token import Cleared, OneTimeToken, Spent, TokenId
 from watchword.domain.user import UserId, UserSecurity
 from watchword.store.base import StoreUnavailableError
@@ -54,10 +55,11 @@ class Lost:
 
     tokens: int = 0
     users: int = 0
+    owners: int = 0
     spendings: int = 0
 
     def __bool__(self) -> bool:
-        return bool(self.tokens or self.users or self.spendings)
+        return bool(self.tokens or self.users or self.owners or self.spendings)
 
 
 async def _client(store: SqliteStore, user: UserSecurity, acknowledged: Acknowledged, chance: Random) -> None:
@@ -67,7 +69,8 @@ async def _client(store: SqliteStore, user: UserSecurity, acknowledged: Acknowle
         for version in (1, 2, 3):
             if version < 3:
                 token = replace(token, version=version)
-                change = Change(token=token, events=(event(),))
+                claim = Owner(id=token.id, version=version - 1).taken(user.id)
+                change = Change(token=token, owners=(claim,), events=(event(),))
             else:
                 spending = tokens.spend(token, action=PAYMENT, binding=PAY, limits=LIMITS, now=after(NOW, 1))
                 assert isinstance(spending, Change)
@@ -125,6 +128,10 @@ async def _compare(folder: Path, acknowledged: Acknowledged) -> Lost:
     for token in acknowledged.tokens.values():
         stored = await store.token(token.id)
         lost.tokens += stored is None or stored.version < token.version
+        owner = await store.owner(token.id)
+        lost.owners += (
+            owner is None or owner.version < min(token.version, 2) or owner.user_id != token.user_id
+        )
         lost.spendings += isinstance(token.state, Spent) and (stored is None or stored.state != token.state)
     for user in acknowledged.users.values():
         found = await store.user(user.id)

@@ -24,7 +24,7 @@ TOKENS = 600
 PROLOGUE = """
 import asyncio, sys
 from tests.factories import make_token, make_user
-from tests.store.support import answer_wrongly, spend
+from tests.store.support import answer_wrongly, claim, spend
 from watchword.domain.decision import Change
 from watchword.domain.token import TokenId
 from watchword.domain.user import UserId
@@ -124,6 +124,38 @@ asyncio.run(main())
     assert sum(bool(each) for each in spent) > 1  # They did race.
     names = [entry.name for _, entry in await store.events(limit=2 * TOKENS)]
     assert names == [EventName.TOKEN_SPENT] * TOKENS
+    await store.close()
+    assert integrity(file) == "ok"
+
+
+async def test_a_thing_is_claimed_by_one_process_only(file: Path) -> None:
+    """Each process claims each pair of things for a user of its own; of each pair one user has both."""
+    store = SqliteStore.open(file)
+    script = f"""
+async def main() -> None:
+    store = SqliteStore.open(file)
+    wait_for_the_others()
+    for start in range(0, {TOKENS}, 5):
+        numbers = range(start, start + 5)
+        claims = ([b"one %d" % number, b"two %d" % number] for number in numbers)
+        users = [UserId(number * 10 + name) for number in numbers]
+        won = await asyncio.gather(*(claim(store, user, *both) for user, both in zip(users, claims)))
+        print(*(user for user, this in zip(users, won) if this))
+    await store.close()
+
+asyncio.run(main())
+"""
+    with processes(file, script) as running:
+        won = let_go(running)
+    owners = sorted(user for each in won for user in each)
+    assert [user // 10 for user in owners] == list(range(TOKENS))
+    assert sum(bool(each) for each in won) > 1  # They did race.
+    for user in owners:
+        for name in (b"one", b"two"):
+            owner = await store.owner(b"%s %d" % (name, user // 10))
+            assert owner is not None
+            assert owner.user_id == user
+    assert len(await store.events(limit=2 * TOKENS)) == TOKENS
     await store.close()
     assert integrity(file) == "ok"
 

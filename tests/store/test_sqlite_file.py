@@ -8,11 +8,24 @@ from typing import cast
 import apsw
 import pytest
 
-from tests.factories import ADA, make_token, make_user
-from tests.store.support import event, ready, with_user
+from tests.factories import ADA, GRACE, NOW, make_token, make_user
+from tests.store.support import (
+    PARTNER,
+    claim,
+    event,
+    make_application,
+    make_key,
+    make_owner,
+    ready,
+    spend,
+    with_user,
+)
+from tests.store.test_codec import RELEASED_IN_SCHEMA_1
+from tests.store.test_contract import EVENTS, USERS
+from watchword.domain.application import ApplicationId
 from watchword.domain.decision import Change
 from watchword.domain.destination import Destination
-from watchword.domain.token import TokenId
+from watchword.domain.token import Cleared, TokenId
 from watchword.domain.user import UserId
 from watchword.store.base import StoreUnavailableError
 from watchword.store.codec import StoreCorruptError
@@ -44,7 +57,7 @@ def tables(connection: Database) -> set[str]:
 
 def test_a_new_file_gets_every_step_once(connection: Database) -> None:
     assert migrate(connection) == len(migrations()) > 0
-    assert tables(connection) == {"token", "user", "destination", "event"}
+    assert tables(connection) == {"token", "user", "destination", "event", "application", "owner"}
     assert migrate(connection) == 0
 
 
@@ -56,6 +69,49 @@ def test_an_older_file_gets_the_steps_that_it_lacks(connection: Database) -> Non
     assert migrate(connection, steps) == 0
     assert connection.execute("SELECT count(*) FROM later").get == 1
     assert connection.execute("SELECT count(*) FROM event").get == 1
+
+
+def released(record: object) -> bytes:
+    """Return the bytes that stood for *record* in a file of the first schema."""
+    return next(bytes.fromhex(stored) for stored, known in RELEASED_IN_SCHEMA_1 if known == record)
+
+
+async def test_a_file_of_the_first_schema_is_opened_with_all_that_is_in_it(
+    file: Path, connection: Database
+) -> None:
+    migrate(connection, migrations()[:1])
+    assert tables(connection) == {"token", "user", "destination", "event"}
+    token, user = make_token(Cleared(NOW)), USERS[2]
+    number = Destination(id=b"digest", sent_at=(NOW, NOW), version=2)
+    events = [EVENTS[0], EVENTS[-1]]
+    row: tuple[object, ...]
+    row = token.id, token.version, token.expires_at, released(token)
+    connection.execute("INSERT INTO token (id, version, expires_at, body) VALUES (?,?,?,?)", row)
+    row = user.id, user.version, released(user)
+    connection.execute("INSERT INTO user VALUES (?,?,?)", row)
+    row = number.id, number.version, NOW, released(number)
+    connection.execute("INSERT INTO destination VALUES (?,?,?,?)", row)
+    for each in events:
+        connection.execute("INSERT INTO event (body) VALUES (?)", (released(each),))
+    store = SqliteStore.open(file)
+    assert await store.token(token.id) == token
+    assert await store.user(user.id) == user
+    assert await store.destination(number.id) == number
+    assert [each for _, each in await store.events()] == events
+    assert await store.owner(b"number") is None
+    assert await store.application(PARTNER) is None
+    assert await spend(store, token.id)
+    assert not await spend(store, token.id)
+    assert await claim(store, ADA, b"number")
+    assert not await claim(store, GRACE, b"number")
+    assert await store.commit(Change(application=make_application(make_key())))
+    await store.close()
+
+
+def test_an_older_version_refuses_a_file_that_a_newer_one_upgraded(connection: Database) -> None:
+    migrate(connection)
+    with pytest.raises(UnusableFileError, match="newer version"):
+        migrate(connection, migrations()[:-1])
 
 
 def test_a_step_that_fails_leaves_the_file_as_it_was(connection: Database) -> None:
@@ -163,14 +219,18 @@ async def test_a_row_that_was_damaged_is_reported(file: Path, connection: Databa
     store = SqliteStore.open(file)
     token, user = await ready(store), await with_user(store)
     number = Destination(id=b"digest", sent_at=(token.issued_at,), version=1)
-    assert await store.commit(Change(destination=number, events=(event(),)))
+    application, owner = make_application(make_key()), make_owner()
+    change = Change(destination=number, application=application, owners=(owner,), events=(event(),))
+    assert await store.commit(change)
     damage = "SET body = CAST(substr(body, 1, 9) || x'00' || substr(body, 11) AS BLOB)"
-    for table in ("token", "user", "destination", "event"):
+    for table in ("token", "user", "destination", "application", "owner", "event"):
         connection.execute(f"UPDATE {table} {damage}")
     for look_up in (
         store.token(token.id),
         store.user(user.id),
         store.destination(number.id),
+        store.application(application.id),
+        store.owner(owner.id),
         store.events(),
     ):
         with pytest.raises(StoreCorruptError):
@@ -183,13 +243,19 @@ async def test_a_row_under_the_key_of_another_is_reported(file: Path, connection
     for name in (b"one", b"two"):
         number = Destination(id=name, sent_at=(make_token().issued_at,), version=1)
         assert await store.commit(Change(token=make_token(id=name), destination=number))
+        application = make_application(id=ApplicationId(name.decode()))
+        assert await store.commit(Change(application=application, owners=(make_owner(id=name),)))
     assert await store.commit(Change(user=make_user(id=ADA)))
     connection.execute("UPDATE token SET body = (SELECT body FROM token WHERE id = CAST('one' AS BLOB))")
     connection.execute("UPDATE destination SET body = (SELECT body FROM destination LIMIT 1)")
+    connection.execute("UPDATE application SET body = (SELECT body FROM application WHERE id = 'one')")
+    connection.execute("UPDATE owner SET body = (SELECT body FROM owner WHERE id = CAST('one' AS BLOB))")
     connection.execute("UPDATE user SET id = id + 1")
     for look_up in (
         store.token(TokenId(b"two")),
         store.destination(b"two"),
+        store.application(ApplicationId("two")),
+        store.owner(b"two"),
         store.user(UserId(ADA + 1)),
     ):
         with pytest.raises(StoreCorruptError, match="of another"):

@@ -9,9 +9,11 @@ here. The suite in ``tests/store`` holds every store to this contract.
 from collections.abc import Sequence
 from typing import Protocol
 
+from watchword.domain.application import Application, ApplicationId
 from watchword.domain.decision import Change, Event
 from watchword.domain.destination import Destination
 from watchword.domain.instant import Instant
+from watchword.domain.owner import Owner
 from watchword.domain.token import OneTimeToken, TokenId
 from watchword.domain.user import UserId, UserSecurity
 
@@ -27,7 +29,7 @@ class StoreUnavailableError(Exception):
 
 class Store(Protocol):
     """
-    Versioned records: tokens, users, destinations; and the events of their changes.
+    Versioned records: tokens, users, destinations, applications, owners; and the events of their changes.
 
     Every method raises ``StoreUnavailableError`` when the store cannot answer.
     """
@@ -42,6 +44,14 @@ class Store(Protocol):
 
     async def destination(self, destination_id: bytes) -> Destination | None:
         """Look up what was sent to a number."""
+        ...
+
+    async def application(self, application_id: ApplicationId) -> Application | None:
+        """Look an application up."""
+        ...
+
+    async def owner(self, owner_id: bytes) -> Owner | None:
+        """Look up whose something is; also found is what was given back."""
         ...
 
     async def commit(self, change: Change) -> bool:
@@ -63,7 +73,9 @@ class Store(Protocol):
         """
         Remove tokens that are past their expiry and destinations of yesterday.
 
-        Correctness never depends on it: what it removes would be refused all the same.
+        Correctness never depends on it: what it removes would be refused all the same. Owners stay,
+        also of what was given back: a record that began anew would pass the same versions with other
+        contents, and what was decided from the old ones would fit. They are few for each user.
 
         Args:
             now: The time; a token goes a day after its expiry, so that late retries are still

@@ -7,7 +7,9 @@ record is reported, never taken for another record. Structs guard this border, s
 check types while they decode; inside it the domain's own records are used.
 
 A later form is another Struct with the next number, decoded beside the old ones. Positions in an
-array have no names, so a form that was released never changes.
+array have no names, so a form that was released never changes, but for what one of them may hold:
+a new kind of credential, say. The same commit raises the number of the schema then, so that no
+older version opens a file where it would meet what it cannot read.
 """
 
 from collections.abc import Mapping
@@ -16,14 +18,16 @@ from zlib import crc32
 import msgspec
 
 from watchword.domain.action import Bind, Risk, Spend
+from watchword.domain.application import Application, ApplicationId, ClientKey, KeyScope
 from watchword.domain.binding import Binding
 from watchword.domain.challenge import Challenge
-from watchword.domain.credential import Credential, DeviceFingerprint, Phone, Pin, PublicKey
+from watchword.domain.credential import Credential, DeviceFingerprint, FaceMap, Phone, Pin, PublicKey
 from watchword.domain.decision import Event, EventName
 from watchword.domain.destination import Destination
 from watchword.domain.instant import Instant
 from watchword.domain.lockout import NO_ATTEMPTS, Attempts, Tally
 from watchword.domain.method import Method
+from watchword.domain.owner import Owner
 from watchword.domain.token import (
     Cleared,
     LiveCode,
@@ -41,7 +45,7 @@ from watchword.store.base import StoreUnavailableError
 
 _CRC_BYTES = 4
 # What the checksum starts from, so that the bytes of one kind never pass for another's.
-_TOKEN, _USER, _DESTINATION, _EVENT = 1, 2, 3, 4
+_TOKEN, _USER, _DESTINATION, _EVENT, _APPLICATION, _OWNER = 1, 2, 3, 4, 5, 6
 
 
 class StoreCorruptError(StoreUnavailableError):
@@ -128,6 +132,16 @@ class _PublicKey(_Stored, frozen=True, tag=3):
     disabled: bool
 
 
+class _FaceMap(_Stored, frozen=True, tag=4):
+    id: str
+    sealed: bytes
+    enrolled_at: Instant
+    disabled: bool
+
+
+_Credential = _Pin | _Phone | _DeviceFingerprint | _PublicKey | _FaceMap
+
+
 class _Attempts(_Stored, frozen=True):
     failures: tuple[int, int, int]
     consecutive: int
@@ -138,7 +152,7 @@ class _Attempts(_Stored, frozen=True):
 class _User(_Stored, frozen=True, tag=1):
     id: UserId
     version: int
-    credentials: tuple[_Pin | _Phone | _DeviceFingerprint | _PublicKey, ...]
+    credentials: tuple[_Credential, ...]
     preferred: Method | None
     attempts: _Attempts | None
     session_until: Instant
@@ -151,10 +165,22 @@ class _Destination(_Stored, frozen=True, tag=1):
     version: int
 
 
+class _Application(_Stored, frozen=True, tag=1):
+    id: ApplicationId
+    version: int
+    keys: tuple[tuple[str, KeyScope, str, bytes, Instant, Instant], ...]
+
+
+class _Owner(_Stored, frozen=True, tag=1):
+    id: bytes
+    user_id: UserId | None
+    version: int
+
+
 class _Event(_Stored, frozen=True, tag=1):
     name: EventName
     at: Instant
-    user_id: UserId
+    user_id: UserId | None
     token_id: TokenId | None
     details: dict[str, str | int]
 
@@ -163,6 +189,8 @@ _encode = msgspec.msgpack.Encoder().encode
 _decode_token = msgspec.msgpack.Decoder(_Token).decode
 _decode_user = msgspec.msgpack.Decoder(_User).decode
 _decode_destination = msgspec.msgpack.Decoder(_Destination).decode
+_decode_application = msgspec.msgpack.Decoder(_Application).decode
+_decode_owner = msgspec.msgpack.Decoder(_Owner).decode
 _decode_event = msgspec.msgpack.Decoder(_Event).decode
 
 
@@ -325,7 +353,7 @@ def _tally_out(tally: Tally) -> tuple[int, int, int]:
     return tally.knowledge, tally.possession, tally.inherence
 
 
-def _credential_out(credential: Credential) -> _Pin | _Phone | _DeviceFingerprint | _PublicKey:
+def _credential_out(credential: Credential) -> _Credential:
     match credential:
         case Pin():
             return _Pin(credential.id, credential.sealed, credential.enrolled_at, credential.disabled)
@@ -343,9 +371,11 @@ def _credential_out(credential: Credential) -> _Pin | _Phone | _DeviceFingerprin
             )
         case PublicKey():
             return _PublicKey(credential.id, credential.spki, credential.enrolled_at, credential.disabled)
+        case FaceMap():
+            return _FaceMap(credential.id, credential.sealed, credential.enrolled_at, credential.disabled)
 
 
-def _credential_in(stored: _Pin | _Phone | _DeviceFingerprint | _PublicKey) -> Credential:
+def _credential_in(stored: _Credential) -> Credential:
     match stored:
         case _Phone():
             return Phone(
@@ -366,6 +396,10 @@ def _credential_in(stored: _Pin | _Phone | _DeviceFingerprint | _PublicKey) -> C
         case _PublicKey():
             return PublicKey(
                 id=stored.id, spki=stored.spki, enrolled_at=stored.enrolled_at, disabled=stored.disabled
+            )
+        case _FaceMap():
+            return FaceMap(
+                id=stored.id, sealed=stored.sealed, enrolled_at=stored.enrolled_at, disabled=stored.disabled
             )
 
 
@@ -389,6 +423,78 @@ def decode_destination(body: bytes) -> Destination:
     except msgspec.MsgspecError as error:
         raise StoreCorruptError(f"a stored destination cannot be read: {error}") from error
     return Destination(id=stored.id, sent_at=stored.sent_at, version=stored.version)
+
+
+# --- applications -----------------------------------------------------------------------------
+
+
+def encode_application(application: Application) -> bytes:
+    """Return the stored form of an application."""
+    return _seal(
+        _APPLICATION,
+        _Application(
+            application.id,
+            application.version,
+            tuple(
+                [
+                    (key.id, key.scope, key.algorithm, key.spki, key.valid_from, key.valid_till)
+                    for key in application.keys
+                ]
+            ),
+        ),
+    )
+
+
+def decode_application(body: bytes) -> Application:
+    """
+    Return the application that *body* is the stored form of.
+
+    Raises:
+        StoreCorruptError: It is not an application's.
+    """
+    try:
+        stored = _decode_application(_opened(_APPLICATION, body))
+    except msgspec.MsgspecError as error:
+        raise StoreCorruptError(f"a stored application cannot be read: {error}") from error
+    return Application(
+        id=stored.id,
+        version=stored.version,
+        keys=tuple(
+            [
+                ClientKey(
+                    id=id_,
+                    scope=scope,
+                    algorithm=algorithm,
+                    spki=spki,
+                    valid_from=valid_from,
+                    valid_till=valid_till,
+                )
+                for id_, scope, algorithm, spki, valid_from, valid_till in stored.keys
+            ]
+        ),
+    )
+
+
+# --- owners -----------------------------------------------------------------------------------
+
+
+def encode_owner(owner: Owner) -> bytes:
+    """Return the stored form of an owner."""
+    return _seal(_OWNER, _Owner(owner.id, owner.user_id, owner.version))
+
+
+def decode_owner(body: bytes) -> Owner:
+    """
+    Return the owner that *body* is the stored form of.
+
+    Raises:
+        StoreCorruptError: It is not an owner's.
+    """
+    try:
+        stored = _decode_owner(_opened(_OWNER, body))
+    except msgspec.MsgspecError as error:
+        raise StoreCorruptError(f"a stored owner cannot be read: {error}") from error
+    return Owner(id=stored.id, user_id=stored.user_id, version=stored.version)
 
 
 # --- events -----------------------------------------------------------------------------------

@@ -9,10 +9,12 @@ import asyncio
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
+from watchword.domain.application import Application, ApplicationId
 from watchword.domain.decision import Change, Event
 from watchword.domain.destination import Destination
 from watchword.domain.instant import Instant, after as later
 from watchword.domain.limits import DAY_SECONDS
+from watchword.domain.owner import Owner
 from watchword.domain.token import OneTimeToken, TokenId
 from watchword.domain.user import UserId, UserSecurity
 from watchword.store.base import StoreUnavailableError
@@ -26,6 +28,8 @@ class MemoryStore:
         self._tokens: dict[TokenId, OneTimeToken] = {}
         self._users: dict[UserId, UserSecurity] = {}
         self._destinations: dict[bytes, Destination] = {}
+        self._applications: dict[ApplicationId, Application] = {}
+        self._owners: dict[bytes, Owner] = {}
         self._events: list[Event] = []
         self._shut = False
 
@@ -44,6 +48,16 @@ class MemoryStore:
         self._refuse_if_shut()
         return self._destinations.get(destination_id)
 
+    async def application(self, application_id: ApplicationId) -> Application | None:
+        """Look an application up."""
+        self._refuse_if_shut()
+        return self._applications.get(application_id)
+
+    async def owner(self, owner_id: bytes) -> Owner | None:
+        """Look up whose something is."""
+        self._refuse_if_shut()
+        return self._owners.get(owner_id)
+
     async def commit(self, change: Change) -> bool:
         """Store a change, or do nothing."""
         self._refuse_if_shut()
@@ -56,6 +70,10 @@ class MemoryStore:
             self._users[change.user.id] = change.user
         if change.destination is not None:
             self._destinations[change.destination.id] = change.destination
+        if change.application is not None:
+            self._applications[change.application.id] = change.application
+        for owner in change.owners:
+            self._owners[owner.id] = owner
         self._events.extend(change.events)
         return True
 
@@ -73,6 +91,12 @@ class MemoryStore:
         if change.destination is not None:
             destination = self._destinations.get(change.destination.id)
             yield change.destination.version - 1, 0 if destination is None else destination.version
+        if change.application is not None:
+            application = self._applications.get(change.application.id)
+            yield change.application.version - 1, 0 if application is None else application.version
+        for owner in change.owners:
+            owned = self._owners.get(owner.id)
+            yield owner.version - 1, 0 if owned is None else owned.version
 
     async def sweep(self, now: Instant, *, limit: int) -> int:
         """Remove what is over since a day."""

@@ -10,19 +10,22 @@ for everybody else. Several machines may not: SQLite's locks do not hold on a ne
 """
 
 import os
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
 from threading import Lock
-from typing import Literal, NamedTuple, TypeVar, cast
+from typing import Literal, NamedTuple, TypeAlias, TypeVar, cast
 
 import apsw
 
+from watchword.domain.application import Application, ApplicationId
 from watchword.domain.decision import Change, Event
 from watchword.domain.destination import Destination
 from watchword.domain.instant import Instant, after as later
 from watchword.domain.limits import DAY_SECONDS
+from watchword.domain.owner import Owner
 from watchword.domain.token import OneTimeToken, TokenId
 from watchword.domain.user import UserId, UserSecurity
 from watchword.store import codec
@@ -57,6 +60,8 @@ DELETE FROM destination
  WHERE id IN (SELECT id FROM destination WHERE last_at <= ? ORDER BY last_at LIMIT ?)
 """
 
+_Key: TypeAlias = bytes | int | str
+
 T = TypeVar("T")
 Synchronous = Literal["FULL", "EXTRA", "NORMAL", "OFF"]
 
@@ -68,38 +73,41 @@ class UnusableFileError(Exception):
 class _Row(NamedTuple):
     """A record as it is to be written; ``at`` is what a sweep looks for, if it looks for it."""
 
-    key: bytes | int
+    key: _Key
     version: int
     at: int
     body: bytes
 
 
 class _Encoded:
-    """One change, as it is to be written."""
+    """One change, as it is to be written: the rows, each with the name of its table, and the events."""
 
-    __slots__ = ("destinations", "events", "seen", "tokens", "users")
+    __slots__ = ("events", "rows", "seen")
 
     def __init__(self, change: Change) -> None:
-        changed = change.revoked if change.token is None else (change.token, *change.revoked)
-        self.tokens = [
-            _Row(token.id, token.version, token.expires_at, codec.encode_token(token)) for token in changed
+        rows: list[tuple[str, _Row]] = []
+        if (token := change.token) is not None:
+            rows.append(("token", _token_row(token)))
+        if (user := change.user) is not None:
+            rows.append(("user", _Row(user.id, user.version, 0, codec.encode_user(user))))
+        if (destination := change.destination) is not None:
+            last_at = destination.sent_at[-1] if destination.sent_at else 0
+            body = codec.encode_destination(destination)
+            rows.append(("destination", _Row(destination.id, destination.version, last_at, body)))
+        if (application := change.application) is not None:
+            body = codec.encode_application(application)
+            rows.append(("application", _Row(application.id, application.version, 0, body)))
+        rows += [
+            ("owner", _Row(owner.id, owner.version, 0, codec.encode_owner(owner))) for owner in change.owners
         ]
-        user, destination = change.user, change.destination
-        self.users = [] if user is None else [_Row(user.id, user.version, 0, codec.encode_user(user))]
-        self.destinations = (
-            []
-            if destination is None
-            else [
-                _Row(
-                    destination.id,
-                    destination.version,
-                    destination.sent_at[-1] if destination.sent_at else 0,
-                    codec.encode_destination(destination),
-                )
-            ]
-        )
+        rows += [("token", _token_row(token)) for token in change.revoked]
+        self.rows = rows
         self.seen = change.seen
         self.events = [codec.encode_event(event) for event in change.events]
+
+
+def _token_row(token: OneTimeToken) -> _Row:
+    return _Row(token.id, token.version, token.expires_at, codec.encode_token(token))
 
 
 class _Removal(NamedTuple):
@@ -191,6 +199,26 @@ class SqliteStore:
             raise codec.StoreCorruptError("a destination is stored under the id of another")
         return destination
 
+    async def application(self, application_id: ApplicationId) -> Application | None:
+        """Look an application up."""
+        body = self._read("SELECT body FROM application WHERE id = ?", application_id)
+        if body is None:
+            return None
+        application = codec.decode_application(body)
+        if application.id != application_id:
+            raise codec.StoreCorruptError("an application is stored under the id of another")
+        return application
+
+    async def owner(self, owner_id: bytes) -> Owner | None:
+        """Look up whose something is."""
+        body = self._read("SELECT body FROM owner WHERE id = ?", owner_id)
+        if body is None:
+            return None
+        owner = codec.decode_owner(body)
+        if owner.id != owner_id:
+            raise codec.StoreCorruptError("an owner is stored under the id of another")
+        return owner
+
     async def commit(self, change: Change) -> bool:
         """
         Store a change, or do nothing.
@@ -229,7 +257,7 @@ class SqliteStore:
             reader, self._reader = self._reader, None
             close(reader)
 
-    def _read(self, query: str, key: bytes | int) -> bytes | None:
+    def _read(self, query: str, key: _Key) -> bytes | None:
         body: bytes | None = self._reads(lambda reader: reader.execute(query, (key,)).get)
         return body
 
@@ -269,32 +297,26 @@ def _remove(connection: Database, removal: _Removal) -> int:
 
 
 def _write_changes(connection: Database, group: Sequence[_Encoded]) -> list[bool]:
-    tokens = _Table(connection, "token", {row.key for each in group for row in each.tokens})
-    users = _Table(
-        connection,
-        "user",
-        {row.key for each in group for row in each.users}
-        | {each.seen.id for each in group if each.seen is not None},
-    )
-    destinations = _Table(connection, "destination", {row.key for each in group for row in each.destinations})
+    keys: defaultdict[str, set[_Key]] = defaultdict(set)
+    for each in group:
+        for name, row in each.rows:
+            keys[name].add(row.key)
+        if each.seen is not None:
+            keys["user"].add(each.seen.id)
+    tables = {name: _Table(connection, name, wanted) for name, wanted in keys.items()}
     events: list[object] = []
     outcomes: list[bool] = []
     for each in group:
-        fits = (
-            tokens.fit(each.tokens)
-            and users.fit(each.users)
-            and (each.seen is None or users.holds(each.seen.id, each.seen.version))
-            and destinations.fit(each.destinations)
+        fits = all(tables[name].holds(row.key, row.version - 1) for name, row in each.rows) and (
+            each.seen is None or tables["user"].holds(each.seen.id, each.seen.version)
         )
         outcomes.append(fits)
         if fits:
-            tokens.put(each.tokens)
-            users.put(each.users)
-            destinations.put(each.destinations)
+            for name, row in each.rows:
+                tables[name].put(row)
             events += each.events
-    tokens.write()
-    users.write()
-    destinations.write()
+    for table in tables.values():
+        table.write()
     for start in range(0, len(events), ROWS_MAX):
         part = events[start : start + ROWS_MAX]
         connection.execute(_insert("event", len(part)), part)
@@ -306,30 +328,25 @@ class _Table:
 
     __slots__ = ("_connection", "_name", "_rows", "_versions")
 
-    def __init__(self, connection: Database, name: str, keys: set[bytes | int]) -> None:
+    def __init__(self, connection: Database, name: str, keys: set[_Key]) -> None:
         self._connection = connection
         self._name = name
-        self._rows: dict[bytes | int, _Row] = {}
-        self._versions: dict[bytes | int, int] = {}
+        self._rows: dict[_Key, _Row] = {}
+        self._versions: dict[_Key, int] = {}
         wanted = list(keys)
         for start in range(0, len(wanted), ROWS_MAX):
             part = wanted[start : start + ROWS_MAX]
             found: Sequence[int | None] = connection.execute(_versions(name, len(part)), part).fetchall()[0]
             self._versions.update(zip(part, [version or 0 for version in found], strict=True))
 
-    def fit(self, rows: Sequence[_Row]) -> bool:
-        """Tell whether each of *rows* was made from the version that is stored."""
-        return all(row.version - 1 == self._versions[row.key] for row in rows)
-
-    def holds(self, key: bytes | int, version: int) -> bool:
+    def holds(self, key: _Key, version: int) -> bool:
         """Tell whether what is stored is of *version*."""
         return self._versions[key] == version
 
-    def put(self, rows: Sequence[_Row]) -> None:
-        """Take *rows* as what is stored."""
-        for row in rows:
-            self._versions[row.key] = row.version
-            self._rows[row.key] = row
+    def put(self, row: _Row) -> None:
+        """Take *row* as what is stored."""
+        self._versions[row.key] = row.version
+        self._rows[row.key] = row
 
     def write(self) -> None:
         """Write what was put."""
@@ -338,13 +355,14 @@ class _Table:
             part = rows[start : start + ROWS_MAX]
             values: list[object] = []
             for row in part:
-                if self._name == "user":
-                    values += (row.key, row.version, row.body)
-                else:
+                if self._name in _SWEPT:
                     values += row
+                else:
+                    values += (row.key, row.version, row.body)
             self._connection.execute(_insert(self._name, len(part)), values)
 
 
+_SWEPT = frozenset({"token", "destination"})
 _UPDATE = " ON CONFLICT (id) DO UPDATE SET version = excluded.version, body = excluded.body"
 _INSERTS = {
     "token": (
@@ -361,6 +379,16 @@ _INSERTS = {
         "destination (id, version, last_at, body)",
         "(?,?,?,?)",
         f"{_UPDATE}, last_at = excluded.last_at",
+    ),
+    "application": (
+        "application (id, version, body)",
+        "(?,?,?)",
+        _UPDATE,
+    ),
+    "owner": (
+        "owner (id, version, body)",
+        "(?,?,?)",
+        _UPDATE,
     ),
     "event": ("event (body)", "(?)", ""),
 }
