@@ -22,9 +22,13 @@ def _importers(library: str) -> Iterator[str]:
                 break
 
 
-def test_the_http_client_is_chosen_in_one_module() -> None:
-    """Another one can then take its place in one line."""
-    assert len(list(_importers("httpx2"))) <= 1
+def test_the_http_client_is_known_where_calls_leave_and_nowhere_else() -> None:
+    """Another one can then take its place in few lines, and who looks for what calls out finds it."""
+    assert set(_importers("httpx2")) == {
+        "watchword/auth/egress.py",
+        "watchword/client/_http.py",
+        "watchword/faces/http.py",
+    }
 
 
 def test_the_database_library_is_known_to_the_sqlite_store_alone() -> None:
