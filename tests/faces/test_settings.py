@@ -160,7 +160,8 @@ def test_every_default_is_the_one_of_the_documentation(setting: str, default: ob
 
 def test_every_example_of_the_documentation_has_no_fault(directory: Path) -> None:
     examples = [
-        tomllib.loads(text) for text in re.findall(r"^```\w+\n(\[face\].*?)^```", DOCUMENT, re.M | re.S)
+        tomllib.loads(text)
+        for text in re.findall(r"^```\w+\n(\[face\].*?)^```", DOCUMENT, re.MULTILINE | re.DOTALL)
     ]
     assert [example["face"]["provider"] for example in examples] == ["http", "local"]
     for example in examples:
