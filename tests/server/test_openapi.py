@@ -10,6 +10,7 @@ import openapi_spec_validator
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, given, settings
+from jsonschema import Draft202012Validator
 from schemathesis.checks import load_all_checks
 from schemathesis.core.result import Ok
 from schemathesis.generation import GenerationMode
@@ -17,11 +18,19 @@ from starlette.routing import Route
 
 from tests.app import PROFILE, Product, call, make_product
 from tests.factories import UNKNOWN_OTT
-from watchword.server.api import Endpoint
+from watchword.engine.principal import Principal, PrincipalKind
 from watchword.server.app import api, api_routes
+from watchword.server.endpoint import Endpoint
 
 _PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
-VALUES = {"version": "2026Q3", "profileId": str(PROFILE)}
+VALUES = {
+    "version": "2026Q3",
+    "profileId": str(PROFILE),
+    "userId": "6146956",
+    "deviceFingerprintId": UNKNOWN_OTT,
+    "phoneNumberId": "7",
+    "publicKeyId": UNKNOWN_OTT,
+}
 
 
 @pytest.fixture
@@ -57,7 +66,7 @@ async def test_every_route_is_described_and_everything_described_is_a_route(
 ) -> None:
     served = {_PARAMETER.sub(r"{\1}", route.path) for route in routes(product)}
     assert served == set(document["paths"])
-    assert len(served) == 24
+    assert len(served) == 62
 
 
 @pytest.mark.attack(163)
@@ -91,17 +100,40 @@ async def test_each_method_of_each_path_is_the_one_described(
 
 async def test_every_operation_says_what_it_refuses_with(document: dict[str, Any]) -> None:
     for path, _, operation in operations(document):
-        refusals = {"400", "401", "403", "503"}
-        if "status" not in path:
-            refusals |= {"408", "413", "429"}
-        if "authorise" not in path:
-            refusals |= {"404"}
+        refusals = {"401", "403", "503"}
+        if "requestBody" in operation:
+            refusals |= {"400", "408", "413", "415"}
+        if any(parameter["name"] == "One-Time-Token" for parameter in operation["parameters"]):
+            refusals |= {"400", "404"}
         assert refusals <= operation["responses"].keys(), path
         assert operation["summary"]
         for status, answer in operation["responses"].items():
-            assert answer["content"]["application/json"]["schema"]["$ref"]
+            if int(status) >= 400:
+                assert answer["content"]["application/json"]["schema"]["$ref"]
             if status in {"429", "503"}:
                 assert "Retry-After" in answer["headers"]
+
+
+async def test_every_body_and_every_answer_has_an_example_of_its_own_schema(document: dict[str, Any]) -> None:
+    seen = 0
+    for path, _, operation in operations(document):
+        answers = [answer for answer in operation["responses"].values() if "content" in answer]
+        for content in [*answers, *([operation["requestBody"]] if "requestBody" in operation else [])]:
+            for media_type, described in content["content"].items():
+                if media_type == "text/plain":
+                    continue
+                schema = {**described["schema"], "components": document["components"]}
+                Draft202012Validator(schema).validate(described["example"])
+                seen += 1
+                assert described["example"], path
+    assert seen > 400
+
+
+async def test_every_operation_says_whose_access_token_it_takes(document: dict[str, Any]) -> None:
+    schemes = document["components"]["securitySchemes"]
+    for _, _, operation in operations(document):
+        ((scheme,),) = [list(each) for each in operation["security"]]
+        assert scheme in schemes
 
 
 async def test_the_document_names_no_secret_and_no_place(document: dict[str, Any]) -> None:
@@ -133,13 +165,20 @@ CHECKED: list[Any] = [
 @pytest.mark.attack(97)
 def test_what_is_served_is_what_is_described() -> None:
     product = asyncio.run(make_product())
+    product.tokens.add("application", Principal(kind=PrincipalKind.APPLICATION, application="acme"))
     schema = schemathesis.openapi.from_asgi("/openapi.json", product.app)
     for found in schema.get_all_operations():
         assert isinstance(found, Ok)
-        conforms(found.ok())
+        ((scheme,),) = [list(each) for each in found.ok().definition.raw["security"]]
+        conforms(found.ok(), token="ada" if scheme in {"user", "person"} else "application")
 
 
-def conforms(operation: schemathesis.schemas.APIOperation[Any, Any, Any, Any]) -> None:
+@schemathesis.serializer("application/jose+json")
+def as_it_is(_: object, value: object) -> bytes:
+    return str(value).encode()
+
+
+def conforms(operation: schemathesis.schemas.APIOperation[Any, Any, Any, Any], *, token: str) -> None:
     """Make calls of *operation*, right and wrong in form, and hold the answers to the document."""
 
     @given(
@@ -150,6 +189,6 @@ def conforms(operation: schemathesis.schemas.APIOperation[Any, Any, Any, Any]) -
         max_examples=8, phases=[Phase.explicit, Phase.generate], suppress_health_check=list(HealthCheck)
     )
     def holds(case: schemathesis.Case[Any]) -> None:
-        case.call_and_validate(headers={"Authorization": "Bearer ada"}, checks=CHECKED)
+        case.call_and_validate(headers={"Authorization": f"Bearer {token}"}, checks=CHECKED)
 
     holds()

@@ -9,6 +9,7 @@ import os
 import sqlite3
 from dataclasses import dataclass, replace
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import msgspec
@@ -68,6 +69,9 @@ LIMITS = Limits(
     disable_face_after=0,
 )
 
+_RSA_BITS = 2048
+"""The least that is taken: a sandbox starts quickly, and keeps no secret."""
+
 _STORE, _LEDGER, _KEYS, _JOSE = "watchword.db", "sandbox.db", "keys.json", "jose.pem"
 
 
@@ -126,6 +130,8 @@ class World:
             faces=SandboxFaces(),
             limits=replace(LIMITS, **limits),
         )
+        # Beside the rest: the first who asks for a key shall not wait for its making.
+        Thread(target=keys.warm, daemon=True).start()
         people = People(engine, ledger)
         await people.start()
         table = Actions(ACTIONS if config is None or config.actions is None else config.actions)
@@ -174,7 +180,7 @@ def prepare(data: Path) -> None:
             _write_keys(keys)
         _read_keys(keys)
         if not (data / _JOSE).exists():
-            _write_private(data / _JOSE, ServerKeys.generate().to_pem())
+            _write_private(data / _JOSE, ServerKeys.generate(rsa_bits=_RSA_BITS).to_pem())
         _read_jose(data / _JOSE)
         # Made here for its mode: SQLite takes an empty file for a new one, and its companions follow it.
         os.close(os.open(data / _LEDGER, os.O_CREAT | os.O_RDWR, 0o600))
@@ -184,7 +190,12 @@ def prepare(data: Path) -> None:
 
 
 def _in_memory() -> tuple[Keyring, ServerKeys, Store, Ledger]:
-    return Keyring({1: _new_key()}, active=1), ServerKeys.generate(), MemoryStore(), Ledger()
+    return (
+        Keyring({1: _new_key()}, active=1),
+        ServerKeys.generate(rsa_bits=_RSA_BITS),
+        MemoryStore(),
+        Ledger(),
+    )
 
 
 def _on_disk(data: Path) -> tuple[Keyring, ServerKeys, Store, Ledger]:

@@ -205,7 +205,7 @@ class Endpoint:
         try:
             principal = await who(scope, self._authenticator)
         except AmbiguousCallerError:
-            return problems.unauthenticated()
+            return problems.malformed("There are two Authorization headers.")
         if principal is None:
             return problems.unauthenticated()
         caller = self._caller(operation.by, principal, scope.get("path_params", {}))

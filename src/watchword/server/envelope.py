@@ -2,7 +2,8 @@
 The envelope of a body: plain JSON, or JOSE as ``X-TW-JOSE-Method`` says.
 
 Whatever it came in, what was meant goes through the same strict reader. An error is answered in
-plain JSON, also to whoever encrypts: it tells nothing, and a client that cannot decrypt must be able to read why.
+plain JSON, also to whoever encrypts: it tells nothing that was sealed, and whoever sealed a body
+wrongly must be able to read why.
 """
 
 from __future__ import annotations
@@ -153,7 +154,7 @@ class Envelope:
         return await self._uploaded(call, KeyScope.PAYLOAD_SIGNING)
 
     async def _answer_key(self, call: Call, kid: str | None) -> ClientKey:
-        """Choose the uploaded key to encrypt an answer to: the one that the request names, else the newest."""
+        """Choose the key to encrypt an answer to: the one that the request names, else the newest."""
         uploaded = await self._uploaded(call, KeyScope.PAYLOAD_ENCRYPTION)
         if not uploaded:
             raise BadRequestError(

@@ -4,14 +4,14 @@ import re
 from collections.abc import Iterable
 from http import HTTPStatus
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
 from watchword import wire
-
-if TYPE_CHECKING:
-    from watchword.server.endpoint import Operation, QueryParameter
+from watchword.jose.envelope import JoseMethod
+from watchword.server.endpoint import By, Jose, Operation, QueryParameter
+from watchword.server.examples import example_of
 
 CALENDAR_PATTERN = r"^20[0-9]{2}Q[1-4]$"
 _PARAMETER = re.compile(r"\{(\w+)(?::\w+)?\}")
@@ -57,15 +57,26 @@ _PATH_PARAMETERS: dict[str, dict[str, Any]] = {
         "schema": {"type": "string", "pattern": "^[0-9]{1,19}$"},
     },
 }
+_JOSE = {
+    "application/jose+json": {
+        "schema": {
+            "type": "string",
+            "description": "A compact JWE, JWS, or JWS in a JWE, whose content is the JSON.",
+            "pattern": r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]*){2,4}$",
+        },
+        "example": "eyJlbmMiOiJBMjU2R0NNIiwiYWxnIjoiZGlyIn0..gTnxA4uYrCTWVNp1.7dQFDhBJIdLAMq.Ch8Nk4IRIeyeIuSGVQk1tA",
+    }
+}
 _DESCRIPTIONS = {
     400: "The request is malformed, or the challenge cannot be answered this way; `code` tells which.",
     401: "There is no valid access token.",
-    403: "The access token is not one of a user, the profile is not the user's, or too little is enrolled.",
+    403: "The access token is of another kind, the profile is not the user's, a step-up is asked for, or too"
+    " little is enrolled.",
     404: "There is no such path, or no such token: unknown, expired, spent and another's look the same.",
     408: "The body took too long to arrive.",
     409: "It is there already.",
     413: "The body is larger than 64 KiB; a face map's, than 4 MiB.",
-    415: "The body is not application/json.",
+    415: "The body is in a form that this call does not take.",
     422: "The phone number is none, or belongs to another user, or the user has one.",
     429: "Too many failures or too many codes; `Retry-After` tells when to come back.",
     503: "Nothing was decided, or the code could not be delivered. Try again.",
@@ -73,7 +84,7 @@ _DESCRIPTIONS = {
 _EVERYWHERE = (401, 403, 503)
 
 
-def document(operations: Iterable["Operation"]) -> bytes:
+def document(operations: Iterable[Operation]) -> bytes:
     """Describe *operations*."""
     operations = list(operations)
     shapes = {
@@ -96,17 +107,19 @@ def document(operations: Iterable["Operation"]) -> bytes:
                 "description": "One-time tokens: what a step-up asks for, and how to answer it.",
                 "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
             },
-            "security": [{"bearer": []}],
             "paths": paths,
             "components": {
                 "schemas": schemas,
-                "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer"}},
+                "securitySchemes": {
+                    by.name.lower(): {"type": "http", "scheme": "bearer", "description": by.value}
+                    for by in By
+                },
             },
         }
     )
 
 
-def _operation(operation: "Operation", path: str, number: int) -> dict[str, Any]:
+def _operation(operation: Operation, path: str, number: int) -> dict[str, Any]:
     parameters = [
         {"name": name, "in": "path", "required": True, **_PATH_PARAMETERS[name]}
         for name in _PARAMETER.findall(path)
@@ -114,10 +127,13 @@ def _operation(operation: "Operation", path: str, number: int) -> dict[str, Any]
     if operation.takes_ott:
         parameters.append(_OTT)
     parameters += [_query(parameter) for parameter in operation.query]
+    if operation.jose is not None:
+        parameters.append(_jose_method(operation.jose))
     parameters.append(_CORRELATION_ID)
     described: dict[str, Any] = {
         "operationId": operation.name if number == 0 else f"{operation.name}-{number + 1}",
         "summary": operation.summary,
+        "security": [{operation.by.name.lower(): []}],
         "parameters": parameters,
         "responses": {
             str(operation.status): _success(operation),
@@ -125,11 +141,28 @@ def _operation(operation: "Operation", path: str, number: int) -> dict[str, Any]
         },
     }
     if operation.body is not None:
-        described["requestBody"] = {"required": True, "content": _json(operation.body)}
+        described["requestBody"] = {"required": True, "content": _body(operation)}
     return described
 
 
-def _query(parameter: "QueryParameter") -> dict[str, Any]:
+def _jose_method(jose: Jose) -> dict[str, Any]:
+    return {
+        "name": "X-TW-JOSE-Method",
+        "in": "header",
+        "required": jose.only is not None,
+        "description": "How the body is sealed, and the answer with it. Without it both are plain JSON.",
+        "schema": {"type": "string", "enum": list(JoseMethod) if jose.only is None else [jose.only]},
+    }
+
+
+def _body(operation: Operation) -> dict[str, Any]:
+    jose = operation.jose
+    return (_json(operation.body) if jose is None or jose.only is None else {}) | (
+        {} if jose is None else _JOSE
+    )
+
+
+def _query(parameter: QueryParameter) -> dict[str, Any]:
     schema: dict[str, Any] = {"type": "string"}
     if parameter.values:
         schema["enum"] = list(parameter.values)
@@ -144,12 +177,14 @@ def _query(parameter: "QueryParameter") -> dict[str, Any]:
     }
 
 
-def _success(operation: "Operation") -> dict[str, Any]:
+def _success(operation: Operation) -> dict[str, Any]:
     described: dict[str, Any] = {"description": "As asked."}
     if operation.answer is str:
         described["content"] = {"text/plain": {"schema": {"type": "string"}}}
     elif operation.answer is not None:
-        described["content"] = _json(operation.answer)
+        jose = operation.jose
+        plain = _json(operation.answer) if jose is None or jose.only is None else {}
+        described["content"] = plain | ({} if jose is None else _JOSE)
     return described
 
 
@@ -164,4 +199,4 @@ def _error(status: int) -> dict[str, Any]:
 
 def _json(shape: Any) -> dict[str, Any]:  # noqa: ANN401 - a struct, or a list of them.
     (schema,), _ = msgspec.json.schema_components([shape], ref_template=_REF)
-    return {"application/json": {"schema": schema}}
+    return {"application/json": {"schema": schema, "example": example_of(shape)}}
