@@ -1,6 +1,8 @@
 """Settings of access tokens: what is unsafe is named, with what to write instead."""
 
 import os
+import re
+import tomllib
 from collections.abc import Mapping
 from hashlib import sha256
 from pathlib import Path
@@ -11,6 +13,7 @@ import pytest
 
 from tests.app import call
 from tests.auth.support import APPLICATION, AUDIENCE, FakeIssuer, claims, sign
+from tests.docs.documents import blocks, read
 from tests.factories import FixedClock
 from watchword.asgi import Document, Receive, Scope, Send
 from watchword.auth.claims import NumericSubjects
@@ -160,6 +163,36 @@ def test_a_token_with_two_holders_is_named() -> None:
     ]
     (fault,) = repeated_tokens(tables)
     assert fault.startswith("tokens[3].sha256")
+
+
+# --- the documentation ------------------------------------------------------------------------
+
+HOW_TO = read("docs/how-to/take-your-access-tokens.md")
+TABLES = {
+    "issuers": IssuerTable,
+    "introspection": IntrospectionTable,
+    "tokens": TokenTable,
+    "gateway": GatewayTable,
+}
+
+
+@pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
+def test_every_setting_is_told_of(table: type[msgspec.Struct]) -> None:
+    told = {
+        name for row in re.findall(r"^\|.*\|$", HOW_TO, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)
+    }
+    assert set(table.__struct_fields__) - told == set()
+
+
+def test_every_table_shown_is_safe() -> None:
+    shown: list[str] = []
+    for block in blocks(HOW_TO):
+        if block.text.startswith("["):
+            for name, value in tomllib.loads(block.text).items():
+                entry = value[0] if isinstance(value, list) else value
+                assert list(msgspec.convert(entry, TABLES[name]).faults()) == []
+                shown.append(name)
+    assert set(shown) == set(TABLES)
 
 
 # --- files with secrets -----------------------------------------------------------------------
