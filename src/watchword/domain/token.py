@@ -534,6 +534,7 @@ def sign(
     action: Action,
     binding: Binding,
     user: UserSecurity,
+    open_tokens: tuple[OneTimeToken, ...] = (),
     limits: Limits,
     now: Instant,
 ) -> Change | Refusal:
@@ -541,11 +542,16 @@ def sign(
     Answer the SIGNATURE challenge on the retry itself: verify and spend, in one change.
 
     A wrong signature is counted as any wrong answer is, and the token stays as good as it was.
+
+    Args:
+        open_tokens: As for ``verify``.
     """
     refusal = can_sign(token, action=action, binding=binding, user=user, limits=limits, now=now)
     if refusal is not None:
         return refusal
-    answered = verify(token, Method.SIGNATURE, right=right, user=user, limits=limits, now=now)
+    answered = verify(
+        token, Method.SIGNATURE, right=right, user=user, open_tokens=open_tokens, limits=limits, now=now
+    )
     if isinstance(answered, Refusal | WrongAnswer) or answered.token is None:
         return answered
     spent = spend(answered.token, action=action, binding=binding, limits=limits, now=now)

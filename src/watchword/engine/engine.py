@@ -12,7 +12,7 @@ from watchword.domain.binding import Binding
 from watchword.domain.decision import Change, Reason, Refusal, WrongAnswer
 from watchword.domain.destination import Destination
 from watchword.domain.enrolment import CREDENTIAL_CHANGE
-from watchword.domain.instant import seconds_until
+from watchword.domain.instant import Instant, seconds_until
 from watchword.domain.limits import Limits
 from watchword.domain.method import PERSONAL_METHODS, Method
 from watchword.domain.policy import required
@@ -191,7 +191,7 @@ class Engine:
                 return Refusal(Reason.UNKNOWN)
             if signature is not None and _asks_for_signature(token):
                 user = await self.decider.user(records, caller.user_id)
-                decision = self._sign(token, signature, user=user, action=action, binding=binding)
+                decision = await self._sign(token, signature, user=user, action=action, binding=binding)
             else:
                 decision = tokens.spend(
                     token, action=action, binding=binding, limits=self.limits, now=self.clock.now()
@@ -212,7 +212,7 @@ class Engine:
             return Reason.OTHER_REQUEST
         return Approved(decision.token, reserved=isinstance(decision.token.state, tokens.Reserved))
 
-    def _sign(
+    async def _sign(
         self, token: OneTimeToken, signature: str, *, user: UserSecurity, action: Action, binding: Binding
     ) -> Change | Refusal:
         now = self.clock.now()
@@ -224,7 +224,14 @@ class Engine:
         counting = user.counting(token.risk, limits=self.limits, now=now)
         right = self.methods.signature.verify(signature, user=counting, token=token)
         return tokens.sign(
-            token, right=right, action=action, binding=binding, user=user, limits=self.limits, now=now
+            token,
+            right=right,
+            action=action,
+            binding=binding,
+            user=user,
+            open_tokens=await self._voided_by(user, Method.SIGNATURE, right=right, now=now),
+            limits=self.limits,
+            now=now,
         )
 
     async def _pass_or_issue(
@@ -392,15 +399,12 @@ class Engine:
                 return refusal
             right = await self._compare(method, answer, user=user, token=token)
             now = self.clock.now()
-            open_tokens: tuple[OneTimeToken, ...] = ()
-            if not right and tokens.may_disable(user, method, limits=self.limits):
-                open_tokens = await self.decider.open_tokens(user, now=now)
             return tokens.verify(
                 token,
                 method,
                 right=right,
                 user=user,
-                open_tokens=open_tokens,
+                open_tokens=await self._voided_by(user, method, right=right, now=now),
                 limits=self.limits,
                 now=now,
             )
@@ -413,6 +417,14 @@ class Engine:
             return Wrong(method, counted.attempts_left)
         assert counted.token is not None
         return self._snapshot(counted.token)
+
+    async def _voided_by(
+        self, user: UserSecurity, method: Method, *, right: bool, now: Instant
+    ) -> tuple[OneTimeToken, ...]:
+        """Return the tokens that an answer may void, which is where a wrong one disables a credential."""
+        if right or not tokens.may_disable(user, method, limits=self.limits):
+            return ()
+        return await self.decider.open_tokens(user, now=now)
 
     async def _compare(
         self, method: Method, answer: str | bytes, *, user: UserSecurity, token: OneTimeToken
