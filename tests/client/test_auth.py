@@ -506,6 +506,16 @@ def test_a_secret_of_the_wrong_form_is_asked_for_again(send: Sender) -> None:
     assert person.questions[1].problem.attempts_left is None
 
 
+def test_a_face_map_without_a_face_is_asked_for_again(send: Sender) -> None:
+    unusable = problem(400, "facemap.unusable")
+    server = FakeServer([["FACE_MAP"]], scripts={"/v1/one-time-token/facemap/verify": [unusable]})
+    person = Person(["FACE_MAP"], [b"a wall", FACE])
+    assert send(server, person).status_code == 201
+    assert person.questions[1].problem == Problem(
+        reason="facemap.unusable", message="About facemap.unusable."
+    )
+
+
 @pytest.mark.parametrize("path", [STATUS, PIN_VERIFY])
 def test_a_token_that_is_gone_is_said_to_be(send: Sender, path: str) -> None:
     server = FakeServer(scripts={path: [problem(404, "ott.not.found")]})

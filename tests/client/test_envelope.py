@@ -278,6 +278,13 @@ def test_a_key_that_is_still_the_same_is_not_tried_twice(send: Sender, answer: h
     assert server.executions == []
 
 
+def test_a_key_that_was_fetched_just_now_is_not_fetched_again(send: Sender) -> None:
+    server = FakeServer(jose="required", published=[fake_jose.private_key(1), fake_jose.private_key()])
+    with pytest.raises(RefusedError, match="jwe_error"):
+        send(server, StaticResolver(pin=PIN), jose=Jose("required", application_token=APPLICATION))
+    assert server.lines.count(FETCH) == 1
+
+
 def test_a_key_that_was_given_is_not_replaced(send: Sender) -> None:
     server = FakeServer(jose="required", key=fake_jose.private_key(1))
     with pytest.raises(RefusedError, match="jwe_error"):
@@ -376,6 +383,7 @@ def test_each_server_has_its_own_key(send: Sender) -> None:
             assert client.post(f"{place}/v3/payments").status_code == 201
             assert client.post(f"{place}/v3/payments").status_code == 201
         assert len([e for e in server.exchanges if KEYS in e.url]) == 1
+        assert len([e for e in server.exchanges if e.url.endswith(PIN_VERIFY)]) == 2
 
 
 def test_no_secret_shows_in_its_text() -> None:

@@ -111,6 +111,12 @@ def test_an_answer_is_opened_with_the_key_of_the_request() -> None:
     assert jose.open_direct(fake_jose.seal_answer(b"[]", sealed.content_key), sealed.content_key) == b"[]"
 
 
+def test_a_member_of_the_header_that_nobody_knows_changes_nothing() -> None:
+    key = bytes(range(32))
+    header = {"enc": "A256GCM", "alg": "dir", "kid": "1", "url": PATH}
+    assert jose.open_direct(fake_jose.seal_answer(b"[]", key, header), key) == b"[]"
+
+
 @pytest.mark.parametrize(
     "header",
     [

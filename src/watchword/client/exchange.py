@@ -90,7 +90,7 @@ class Call:
             headers["content-type"] = media_type
         if self.sealed:
             headers |= {
-                "x-tw-jose-method": "jwe",
+                wire.JOSE_METHOD: "jwe",
                 "accept-encoding": "identity",
                 "content-encoding": "identity",
             }

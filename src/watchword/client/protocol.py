@@ -64,7 +64,12 @@ _WRONG_SECRET: Final = frozenset(
 )
 # The secret was not compared, or there is nothing to compare it with. Both can be mended by the person.
 _ASK_AGAIN: Final = frozenset(
-    {wire.Code.OTP_EXPIRED, wire.Code.OTP_NOT_TRIGGERED, wire.Code.REQUEST_MALFORMED}
+    {
+        wire.Code.OTP_EXPIRED,
+        wire.Code.OTP_NOT_TRIGGERED,
+        wire.Code.FACEMAP_UNUSABLE,
+        wire.Code.REQUEST_MALFORMED,
+    }
 )
 # No new message went out. An earlier code, or another method, may still do.
 _NOT_SENT: Final = frozenset(

@@ -41,6 +41,7 @@ _PROBLEMS: Final[Mapping[str, str]] = {
     wire.Code.OTP_INCORRECT: "That code is wrong.",
     wire.Code.DEVICE_FINGERPRINT_INCORRECT: "That device fingerprint is not known.",
     wire.Code.FACEMAP_INCORRECT: "That face was not recognised.",
+    wire.Code.FACEMAP_UNUSABLE: "There is no usable face in that file.",
     wire.Code.OTP_EXPIRED: "That code has expired.",
     wire.Code.OTP_NOT_TRIGGERED: "There is no code to check against.",
     wire.Code.OTP_RESEND_TOO_SOON: "It is too soon for another code.",
