@@ -82,6 +82,8 @@ _DESCRIPTIONS = {
     503: "Nothing was decided, or the code could not be delivered. Try again.",
 }
 _EVERYWHERE = (401, 403, 503)
+_NAMED = (404,)
+"""Where the path names something: a version, a user."""
 
 
 def document(operations: Iterable[Operation]) -> bytes:
@@ -137,7 +139,10 @@ def _operation(operation: Operation, path: str, number: int) -> dict[str, Any]:
         "parameters": parameters,
         "responses": {
             str(operation.status): _success(operation),
-            **{str(status): _error(status) for status in sorted({*_EVERYWHERE, *operation.errors})},
+            **{
+                str(status): _error(status, jose=operation.jose is not None)
+                for status in sorted({*_EVERYWHERE, *operation.errors, *(_NAMED if "{" in path else ())})
+            },
         },
     }
     if operation.body is not None:
@@ -188,10 +193,14 @@ def _success(operation: Operation) -> dict[str, Any]:
     return described
 
 
-def _error(status: int) -> dict[str, Any]:
+def _error(status: int, *, jose: bool = False) -> dict[str, Any]:
     unauthorized = status == HTTPStatus.UNAUTHORIZED
-    answer = wire.BearerErrorAnswer if unauthorized else wire.ErrorAnswer
-    described: dict[str, Any] = {"description": _DESCRIPTIONS[status], "content": _json(answer)}
+    content = _json(wire.BearerErrorAnswer if unauthorized else wire.ErrorAnswer)
+    if jose and status == HTTPStatus.BAD_REQUEST:
+        # An envelope that cannot be opened is told in OAuth's shape, as the public API does.
+        other = _json(wire.BearerErrorAnswer)["application/json"]["schema"]
+        content["application/json"]["schema"] = {"anyOf": [content["application/json"]["schema"], other]}
+    described: dict[str, Any] = {"description": _DESCRIPTIONS[status], "content": content}
     if status in {HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.SERVICE_UNAVAILABLE}:
         described["headers"] = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
     return described
