@@ -2,11 +2,24 @@
 
 import asyncio
 import json
+import logging
+from base64 import b64decode
+from contextlib import suppress
 from typing import Any
 
 import pytest
 
-from tests.auth.support import APPLICATION, AUDIENCE, SECONDS, FakeIssuer, Reply
+from tests.auth.support import (
+    APPLICATION,
+    AUDIENCE,
+    OTHER_RSA,
+    SECONDS,
+    FakeIssuer,
+    Reply,
+    claims,
+    sign,
+    tokens_of,
+)
 from tests.factories import FixedClock
 from watchword.auth.claims import ClaimRules, NumericSubjects
 from watchword.auth.egress import Egress
@@ -61,7 +74,7 @@ async def test_an_active_token_is_its_users(issuer: FakeIssuer, tokens: Introspe
     assert await tokens.authenticate("opaque-1") == SEVEN
     (asked,) = issuer.asked
     assert asked.headers["content-type"] == "application/x-www-form-urlencoded"
-    assert asked.headers["authorization"].startswith("Basic ")
+    assert b64decode(asked.headers["authorization"].removeprefix("Basic ")) == b"us%3A1:s+cret"
     assert asked.body == b"token=opaque-1&token_type_hint=access_token"
 
 
@@ -258,6 +271,28 @@ async def test_an_endpoint_that_is_gone_is_no_answer(issuer: FakeIssuer, tokens:
     await issuer.stop()
     with pytest.raises(AuthenticatorUnavailableError):
         await tokens.authenticate("opaque-1")
+
+
+async def test_no_log_line_holds_a_token_or_a_secret(
+    issuer: FakeIssuer,
+    tokens: IntrospectedTokens,
+    egress: Egress,
+    clock: FixedClock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    signed = sign(
+        claims(issuer.url, sub="the-user", aud="the-audience", pad="the-claim"), OTHER_RSA, kid="the-kid"
+    )
+    assert await tokens_of(issuer, egress, clock).authenticate(signed) is None
+    for status in (200, 500):
+        issuer.replies[PATH] = Reply(b'{"active": false, "sub": "the-user"}', status)
+        with suppress(AuthenticatorUnavailableError):
+            await tokens.authenticate(f"the-token-{status}")
+    assert "refused" in caplog.text
+    assert "cannot be asked" in caplog.text
+    said = [word for word in ("the-", "s cret", "s+cret", *signed.split(".")) if word in caplog.text]
+    assert said == []
 
 
 async def test_no_more_requests_are_on_their_way_than_allowed_and_no_more_wait(

@@ -14,7 +14,7 @@ from http import HTTPStatus
 from ipaddress import IPv6Address, ip_address
 from types import TracebackType
 from typing import Self
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult, quote_plus, urlsplit
 
 import httpx2
 
@@ -53,12 +53,13 @@ class Egress:
 
     async def post(self, url: str, form: Mapping[str, str], *, user: str, password: str) -> bytes:
         """
-        Send a form under HTTP Basic authentication.
+        Send a form as an OAuth client, under HTTP Basic authentication.
 
         Raises:
             EgressError: There is no answer 200 within the bounds.
         """
-        return await self._answer("POST", url, form, httpx2.BasicAuth(user, password))
+        # RFC 6749 section 2.3.1: each is encoded as in a form before Basic joins them with a colon.
+        return await self._answer("POST", url, form, httpx2.BasicAuth(quote_plus(user), quote_plus(password)))
 
     async def aclose(self) -> None:
         """Close what is open."""
