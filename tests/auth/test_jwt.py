@@ -189,9 +189,21 @@ async def test_a_key_that_is_not_for_signatures_signs_nothing(
         {"e": "AQ"},
         {"n": "!"},
         {"n": ""},
+        {"n": "\u00e9" * 400},
         {"d": "AQAB"},
+        {"alg": "ES256"},
     ],
-    ids=["short", "long", "large exponent", "exponent 1", "not base64url", "empty", "private"],
+    ids=[
+        "short",
+        "long",
+        "large exponent",
+        "exponent 1",
+        "not base64url",
+        "empty",
+        "not ASCII",
+        "private",
+        "of another kind",
+    ],
 )
 async def test_a_weak_key_or_one_that_is_no_longer_secret_is_left_out_of_the_set(
     issuer: FakeIssuer, tokens: JwtTokens, entry: dict[str, str]

@@ -10,7 +10,14 @@ from tests.auth.support import OTHER_RSA, RSA, FakeIssuer, Reply, claims, jwk, s
 from tests.factories import FixedClock
 from watchword.auth.egress import ANSWER_MAX, Egress
 from watchword.auth.jwt import JwtTokens
-from watchword.auth.keys import ASK_AGAIN_SECONDS, MAX_AGE_SECONDS, STALE_SECONDS, KeysError, read_keys
+from watchword.auth.keys import (
+    ASK_AGAIN_SECONDS,
+    MAX_AGE_SECONDS,
+    STALE_SECONDS,
+    IssuerKeys,
+    KeysError,
+    read_keys,
+)
 from watchword.engine.principal import AuthenticatorUnavailableError
 
 JWKS = "/jwks"
@@ -237,6 +244,27 @@ async def test_a_discovery_document_of_another_issuer_is_not_this_ones(
     with pytest.raises(AuthenticatorUnavailableError):
         await tokens.authenticate(sign(claims(issuer.url)))
     assert issuer.count(JWKS) == 0
+
+
+async def test_an_issuer_on_https_does_not_lead_to_keys_on_anything_else(clock: FixedClock) -> None:
+    """Also not to this machine, where plain HTTP is allowed to whom the configuration names."""
+    issuer = "https://issuer.example"
+    documents: dict[str, dict[str, Any]] = {
+        f"{issuer}{DISCOVERY}": {"issuer": issuer, "jwks_uri": "http://127.0.0.1/jwks"},
+        "http://127.0.0.1/jwks": {"keys": [jwk(RSA)]},
+    }
+
+    class Published(Egress):
+        async def get(self, url: str) -> bytes:
+            return json.dumps(documents[url]).encode()
+
+    keys = IssuerKeys(issuer, Published(), clock)
+    with pytest.raises(AuthenticatorUnavailableError):
+        await keys.fitting(None, "RS256")
+    documents[f"{issuer}{DISCOVERY}"]["jwks_uri"] = f"{issuer}/jwks"
+    documents[f"{issuer}/jwks"] = {"keys": [jwk(RSA)]}
+    clock.advance(1)
+    assert len(await keys.fitting(None, "RS256")) == 1
 
 
 BAD_ANSWERS = {
