@@ -8,6 +8,7 @@ import pytest
 
 from watchword.config import ConfigError, load, parse
 from watchword.domain.action import Bind, Risk, Spend
+from watchword.domain.enrolment import StepUpFor
 from watchword.domain.limits import Limits
 from watchword.domain.method import Method
 from watchword.sandbox.world import ACTIONS
@@ -25,16 +26,29 @@ bind = "request"              # or "action"
 spend = "before"              # or "on-success"
 """
 TEN_YEARS = 10 * 365 * 24 * 60 * 60
-LEAST = {"resend_seconds": 0, "disable_pin_after": 0, "disable_possession_after": 0, "lock_seconds": 60}
+LEAST = {
+    "resend_seconds": 0,
+    "disable_pin_after": 0,
+    "disable_possession_after": 0,
+    "disable_face_after": 0,
+    "lock_seconds": 60,
+    "pin_digits": 4,
+    "high_risk_after_seconds": 0,
+}
 MOST = {
     "failures": 5,
     "code_tries": 5,
     "code_seconds": 600,
     "disable_pin_after": 10,
     "disable_possession_after": 100,
+    "disable_face_after": 50,
     "tokens_live": 1_000,
     "sends_per_token": 100,
     "sends_per_number": 10_000,
+    "pin_digits": 12,
+    "device_fingerprints": 100,
+    "public_keys": 5,
+    "keys_per_application": 1_000,
 }
 NAMES = [
     field.name for field in fields(Limits) if field.name not in {"session_seconds", "spend_within_seconds"}
@@ -287,7 +301,11 @@ def test_a_name_of_ours_cannot_be_taken() -> None:
         ("[limits]\nfailures = true", "limits.failures: must be a whole number"),
         ("[limits]\nfailures = 4.0", "limits.failures: must be a whole number"),
         ("[limits]\nfailures = '4'", "limits.failures: must be a whole number"),
-        ("[store]", "store: unknown"),
+        ("[stores]", "stores: unknown; known are actions, app, applications, delivery, enrolment, face, "),
+        ("enrolment = 1", "enrolment: Expected `object`, got `int`"),
+        ("[enrolment]\nstep_up = 'always'", "enrolment: Invalid enum value 'always' - at `$.step_up`"),
+        ("[enrolment]\nrefuse_trivial_pins = 1", "enrolment: Expected `bool | null`, got `int`"),
+        ("[enrolment]\nstepup = 'nothing'", "enrolment: Object contains unknown field `stepup`"),
         ("[", "not TOML: "),
         ("[session]\nseconds = 1\nseconds = 2", "not TOML: "),
     ],
@@ -317,6 +335,28 @@ def test_the_session_is_taken_at_its_bounds(value: int, taken: bool) -> None:
         assert parse(text).limits == {"session_seconds": value}
     else:
         assert mistakes(text) == [f"session.seconds: must be from 0 to {TEN_YEARS}, not {value}"]
+
+
+@pytest.mark.parametrize("asked", StepUpFor)
+def test_what_is_asked_for_before_credentials_change_is_as_the_file_says(asked: StepUpFor) -> None:
+    enrolment = parse(f"[enrolment]\nstep_up = '{asked}'\nrefuse_trivial_pins = true").enrolment
+    assert all(enrolment.when(otherwise) is asked for otherwise in StepUpFor)
+    assert not enrolment.trivial_pins(otherwise=True)
+    assert parse("[enrolment]\nrefuse_trivial_pins = false").enrolment.trivial_pins(otherwise=False)
+
+
+def test_what_a_file_does_not_say_of_enrolment_is_left_to_whoever_reads_it() -> None:
+    for enrolment in (parse("").enrolment, parse("[enrolment]").enrolment):
+        assert [enrolment.when(otherwise) for otherwise in StepUpFor] == list(StepUpFor)
+        assert enrolment.trivial_pins(otherwise=True)
+        assert not enrolment.trivial_pins(otherwise=False)
+
+
+def test_tables_about_a_server_are_kept_for_whoever_composes_one() -> None:
+    assert parse("[server]\nport = 1\n[[issuers]]\n[session]").serving == {
+        "server": {"port": 1},
+        "issuers": [{}],
+    }
 
 
 def test_no_time_to_spend_within_is_as_long_as_the_token_lives() -> None:

@@ -1,18 +1,21 @@
 """
 Configuration: TOML, read strictly, every mistake reported together.
 
-An unknown key is a mistake, since a limit that is misspelt is a limit that is not there.
+An unknown key is a mistake, since a limit that is misspelt is a limit that is not there. Here is read
+what a policy says: actions, session, limits, enrolment. The other tables of the file are about a
+server, and are kept as they stand for whoever composes one (``watchword.serving``).
 """
 
 import tomllib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, cast
 
 import msgspec
 
 from watchword.domain.action import AUTHORISE_SESSION, Action, Bind, Risk, Route, Spend
+from watchword.domain.enrolment import StepUpFor
 from watchword.domain.limits import Limits
 from watchword.domain.method import Method
 from watchword.domain.policy import fault
@@ -43,6 +46,27 @@ class SessionTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seconds: int = 300
 
 
+class EnrolmentTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """
+    The ``[enrolment]`` table.
+
+    Attributes:
+        step_up: Which changes of credentials a user has to confirm; None where the file does not say.
+        refuse_trivial_pins: Whether 1111 and 1234 are refused as PINs; None where it does not say.
+    """
+
+    step_up: Literal["nothing", "two-factors", "everything"] | None = None
+    refuse_trivial_pins: bool | None = None
+
+    def when(self, otherwise: StepUpFor) -> StepUpFor:
+        """Return which changes ask for a step-up; *otherwise* where the file does not say."""
+        return otherwise if self.step_up is None else StepUpFor(self.step_up)
+
+    def trivial_pins(self, *, otherwise: bool) -> bool:
+        """Tell whether trivial PINs are taken; *otherwise* where the file does not say."""
+        return otherwise if self.refuse_trivial_pins is None else not self.refuse_trivial_pins
+
+
 @dataclass(frozen=True, slots=True)
 class Config:
     """
@@ -51,10 +75,32 @@ class Config:
     Attributes:
         actions: The actions; None where the file names none.
         limits: The settings of ``[limits]`` and ``[session]`` that the file names, by field of ``Limits``.
+        enrolment: What is asked for before credentials change.
+        serving: The tables of ``SERVING``, as they stand.
     """
 
     actions: tuple[Action, ...] | None
     limits: Mapping[str, int | None]
+    enrolment: EnrolmentTable = field(default_factory=EnrolmentTable)
+    serving: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+POLICY = ("actions", "session", "limits", "enrolment")
+SERVING = (
+    "app",
+    "applications",
+    "delivery",
+    "face",
+    "gateway",
+    "introspection",
+    "issuers",
+    "keys",
+    "personal_tokens",
+    "server",
+    "store",
+    "tokens",
+)
+"""The tables that are about a server."""
 
 
 # The least that each limit may be: a lock that is over at once is none.
@@ -64,18 +110,27 @@ _AT_LEAST = dict.fromkeys((field.name for field in fields(Limits)), 1) | {
     "lock_seconds": 60,
     "disable_pin_after": 0,
     "disable_possession_after": 0,
+    "disable_face_after": 0,
+    "pin_digits": 4,
+    "high_risk_after_seconds": 0,
 }
 # RTS art. 4(3)(b): no more than five failures before a lock. NIST SP 800-63B-4: ten minutes for a
-# code (section 3.1.3.2), a hundred failures at the most, ten with a PIN.
+# code (section 3.1.3.2), a hundred failures at the most, ten with a PIN, fifty with a face.
 _AT_MOST = {
     "failures": 5,
     "code_tries": 5,
     "code_seconds": 600,
     "disable_pin_after": 10,
     "disable_possession_after": 100,
+    "disable_face_after": 50,
     "tokens_live": 1_000,
     "sends_per_token": 100,
     "sends_per_number": 10_000,
+    "pin_digits": 12,
+    "device_fingerprints": 100,
+    # Each of them may be tried for each signature.
+    "public_keys": 5,
+    "keys_per_application": 1_000,
 }
 _SECONDS_MAX = 10 * 365 * 24 * 60 * 60
 
@@ -87,32 +142,52 @@ def load(path: Path) -> Config:
     Raises:
         ConfigError: It cannot be read, or has mistakes.
     """
+    return parse(text_of(path), source=str(path))
+
+
+def text_of(path: Path) -> str:
+    """
+    Return the text of a configuration file.
+
+    Raises:
+        ConfigError: It cannot be read.
+    """
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except (OSError, UnicodeError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else "it is not UTF-8 text"
         raise ConfigError(str(path), [f"cannot be read: {reason}"]) from error
-    return parse(text, source=str(path))
 
 
 def parse(text: str, *, source: str = "configuration") -> Config:
     """
-    Read a configuration.
+    Read a configuration; of the tables that are about a server, the names alone.
 
     Raises:
         ConfigError: It has mistakes; all of them are named.
+    """
+    config, mistakes = read(text, source=source)
+    if mistakes:
+        raise ConfigError(source, mistakes)
+    return config
+
+
+def read(text: str, *, source: str = "configuration") -> tuple[Config, list[str]]:
+    """
+    Read a configuration; return what could be read, and what is wrong with the rest.
+
+    Raises:
+        ConfigError: It is not TOML.
     """
     try:
         tables = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(source, [f"not TOML: {error}"]) from error
-    mistakes = [
-        f"{name}: unknown; known are actions, limits, session"
-        for name in tables
-        if name not in {"actions", "session", "limits"}
-    ]
+    known = sorted({*POLICY, *SERVING})
+    mistakes = [f"{name}: unknown; known are {', '.join(known)}" for name in tables if name not in known]
     limits: dict[str, int | None] = {}
     actions: list[Action] | None = None
+    enrolment = EnrolmentTable()
     if "session" in tables:
         try:
             limits["session_seconds"] = msgspec.convert(tables["session"], SessionTable).seconds
@@ -121,12 +196,16 @@ def parse(text: str, *, source: str = "configuration") -> Config:
     if "limits" in tables:
         mistakes += _read_limits(tables["limits"], limits)
     mistakes += _out_of_bounds(limits)
+    if "enrolment" in tables:
+        try:
+            enrolment = msgspec.convert(tables["enrolment"], EnrolmentTable)
+        except msgspec.ValidationError as error:
+            mistakes.append(f"enrolment: {error}")
     if "actions" in tables:
         actions = []
         mistakes += _read_actions(tables["actions"], actions)
-    if mistakes:
-        raise ConfigError(source, mistakes)
-    return Config(None if actions is None else tuple(actions), limits)
+    serving = {name: table for name, table in tables.items() if name in SERVING}
+    return Config(None if actions is None else tuple(actions), limits, enrolment, serving), mistakes
 
 
 def _read_limits(table: Any, limits: dict[str, int | None]) -> Iterator[str]:  # noqa: ANN401 - TOML's.

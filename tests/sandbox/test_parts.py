@@ -21,7 +21,7 @@ from watchword.sandbox.ledger import Bearer, Ledger
 from watchword.sandbox.outbox import Outbox
 from watchword.sandbox.people import ADA
 from watchword.sandbox.tokens import show
-from watchword.sandbox.world import KeyFile
+from watchword.serving.keys import KeyFile
 from watchword.store.base import StoreUnavailableError
 
 

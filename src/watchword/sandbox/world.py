@@ -12,9 +12,7 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-import msgspec
-
-from watchword.config import Config
+from watchword.config import Config, EnrolmentTable
 from watchword.domain.action import AUTHORISE_SESSION, Action, Actions, Bind, Risk, Route
 from watchword.domain.enrolment import CREDENTIAL_CHANGE, StepUpFor
 from watchword.domain.instant import Instant
@@ -22,7 +20,7 @@ from watchword.domain.limits import Limits
 from watchword.domain.token import TokenId
 from watchword.engine.engine import Engine
 from watchword.jose.keys import ServerKeys
-from watchword.methods.keyring import KEY_BYTES, Keyring
+from watchword.methods.keyring import Keyring
 from watchword.methods.registry import Methods
 from watchword.sandbox.clock import MovableClock
 from watchword.sandbox.entropy import SandboxEntropy
@@ -31,6 +29,16 @@ from watchword.sandbox.ledger import Ledger
 from watchword.sandbox.outbox import Outbox
 from watchword.sandbox.people import DEMO_APPLICATION, People
 from watchword.server.settings import ApplicationSettings, Settings
+from watchword.serving.keys import (
+    ForeignKeysError,
+    UnusableKeysError,
+    check_ring,
+    new_key,
+    new_key_file,
+    read_jose_keys,
+    read_keyring,
+    write_private,
+)
 from watchword.store.base import Store, StoreUnavailableError
 from watchword.store.memory import MemoryStore
 from watchword.store.sqlite import SqliteStore, UnusableFileError
@@ -79,17 +87,6 @@ class UnusableDataError(Exception):
     """The data directory cannot be used; says why."""
 
 
-class KeyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The keys as a file: 32 bytes each in Base64, by number."""
-
-    active: int
-    keys: dict[int, bytes]
-
-    def __repr__(self) -> str:
-        """Name the numbers, never the keys."""
-        return f"KeyFile({sorted(self.keys)}, active={self.active})"
-
-
 @dataclass(frozen=True, slots=True)
 class World:
     """Everything that a reset makes anew."""
@@ -117,6 +114,8 @@ class World:
             UnusableDataError: What lies in *data* is not the sandbox's, or cannot be read.
         """
         keyring, keys, store, ledger = _in_memory() if data is None else _on_disk(data)
+        if data is not None:
+            await _check_ring(store, keyring, ledger, data)
         clock = MovableClock(moved_ms=ledger.moved_ms())
         limits: dict[str, Any] = {} if config is None else dict(config.limits)
         entropy = SandboxEntropy()
@@ -135,7 +134,8 @@ class World:
         people = People(engine, ledger)
         await people.start()
         table = Actions(ACTIONS if config is None or config.actions is None else config.actions)
-        return cls(clock, entropy, outbox, ledger, table, engine, people, keys, _settings(table))
+        settings = _settings(table, EnrolmentTable() if config is None else config.enrolment)
+        return cls(clock, entropy, outbox, ledger, table, engine, people, keys, settings)
 
     def advance(self, seconds: float) -> Instant:
         """
@@ -154,12 +154,13 @@ class World:
         return never | self.ledger.executions(token_id)
 
 
-def _settings(actions: Actions) -> Settings:
-    """Leave enrolment open, as the public API does, unless the configuration names its action."""
+def _settings(actions: Actions, enrolment: EnrolmentTable) -> Settings:
+    """Leave enrolment open, as the public API does, unless the configuration says what to ask for."""
     change = actions.by_name.get(CREDENTIAL_CHANGE.name)
     return Settings(
-        step_up=StepUpFor.NOTHING if change is None else StepUpFor.TWO_FACTORS,
+        step_up=enrolment.when(StepUpFor.NOTHING if change is None else StepUpFor.TWO_FACTORS),
         credential_change=change or CREDENTIAL_CHANGE,
+        trivial_pins=enrolment.trivial_pins(otherwise=True),
         applications={DEMO_APPLICATION: ApplicationSettings(manages_users=True)},
     )
 
@@ -177,13 +178,15 @@ def prepare(data: Path) -> None:
         if not keys.exists():
             if (data / _STORE).exists():
                 raise UnusableDataError(f"{keys} is missing: nothing in {data} can be read without it")
-            _write_keys(keys)
-        _read_keys(keys)
+            write_private(keys, new_key_file())
+        read_keyring(keys)
         if not (data / _JOSE).exists():
-            _write_private(data / _JOSE, ServerKeys.generate(rsa_bits=_RSA_BITS).to_pem())
-        _read_jose(data / _JOSE)
+            write_private(data / _JOSE, ServerKeys.generate(rsa_bits=_RSA_BITS).to_pem())
+        read_jose_keys(data / _JOSE)
         # Made here for its mode: SQLite takes an empty file for a new one, and its companions follow it.
         os.close(os.open(data / _LEDGER, os.O_CREAT | os.O_RDWR, 0o600))
+    except UnusableKeysError as error:
+        raise UnusableDataError(str(error)) from error
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise UnusableDataError(f"{error.filename or data}: {reason}") from error
@@ -191,7 +194,7 @@ def prepare(data: Path) -> None:
 
 def _in_memory() -> tuple[Keyring, ServerKeys, Store, Ledger]:
     return (
-        Keyring({1: _new_key()}, active=1),
+        Keyring({1: new_key()}, active=1),
         ServerKeys.generate(rsa_bits=_RSA_BITS),
         MemoryStore(),
         Ledger(),
@@ -199,7 +202,10 @@ def _in_memory() -> tuple[Keyring, ServerKeys, Store, Ledger]:
 
 
 def _on_disk(data: Path) -> tuple[Keyring, ServerKeys, Store, Ledger]:
-    keyring, keys = _read_keys(data / _KEYS), _read_jose(data / _JOSE)
+    try:
+        keyring, keys = read_keyring(data / _KEYS), read_jose_keys(data / _JOSE)
+    except UnusableKeysError as error:
+        raise UnusableDataError(str(error)) from error
     try:
         ledger = Ledger(data / _LEDGER)
     except sqlite3.Error as error:
@@ -211,47 +217,18 @@ def _on_disk(data: Path) -> tuple[Keyring, ServerKeys, Store, Ledger]:
         raise UnusableDataError(str(error)) from error
 
 
+async def _check_ring(store: Store, keyring: Keyring, ledger: Ledger, data: Path) -> None:
+    try:
+        await check_ring(store, keyring)
+    except (ForeignKeysError, StoreUnavailableError) as error:
+        ledger.close()
+        await store.close()
+        raise UnusableDataError(f"{data / _KEYS}: {error}") from error
+
+
 def wipe(data: Path) -> None:
     """Forget all that is kept in *data*, but for the keys."""
     # The ledger goes first: without it the next start enrols the demo people anew.
     for name in (_LEDGER, _STORE):
         for suffix in ("", "-wal", "-shm"):
             (data / (name + suffix)).unlink(missing_ok=True)
-
-
-def _new_key() -> bytes:
-    return os.urandom(KEY_BYTES)  # noqa: TID251 - a master key decides nothing that a test must steer.
-
-
-def _write_keys(path: Path) -> None:
-    _write_private(path, msgspec.json.encode(KeyFile(active=1, keys={1: _new_key()})))
-
-
-def _write_private(path: Path, content: bytes) -> None:
-    # Written beside and moved, so that no half of a key file is ever found.
-    partial = path.with_suffix(".new")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
-
-
-def _read_jose(path: Path) -> ServerKeys:
-    try:
-        return ServerKeys.from_pem(path.read_bytes())
-    except OSError as error:
-        raise UnusableDataError(f"{path}: {error.strerror or type(error).__name__}") from error
-    except ValueError as error:
-        raise UnusableDataError(f"{path}: {error}") from error
-
-
-def _read_keys(path: Path) -> Keyring:
-    try:
-        kept = msgspec.json.decode(path.read_bytes(), type=KeyFile)
-        return Keyring(kept.keys, active=kept.active)
-    except OSError as error:
-        raise UnusableDataError(f"{path}: {error.strerror or type(error).__name__}") from error
-    except (msgspec.DecodeError, ValueError) as error:
-        raise UnusableDataError(f"{path}: not a key file of the sandbox") from error

@@ -1,0 +1,193 @@
+"""
+Key files: our master keys and our JOSE keys, read with suspicion and written with care.
+
+The sandbox and the server for production share the formats. What production refuses besides is
+``file_fault`` and ``weak_key``: a test world may lie about in the open, a bank's keys may not.
+"""
+
+import os
+import stat
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import msgspec
+
+from watchword.domain.credential import FaceMap, Phone, Pin
+from watchword.domain.user import UserSecurity
+from watchword.jose.keys import KeyFileError, ServerKeys
+from watchword.methods.base import row
+from watchword.methods.keyring import KEY_BYTES, KeyMissingError, Keyring, Purpose, Tampered
+from watchword.store.base import Store
+
+# How far into the trail a start looks for something to open, and how many users it asks for it.
+_EVENTS_AT_ONCE = 1_000
+_EVENTS_MAX = 20_000
+_USERS_MAX = 20
+# 32 random bytes have 30 different ones, give or take two; under 16 in no run of the universe.
+_DIFFERENT_BYTES_MIN = 16
+
+_SEALED = {Pin: Purpose.PIN, Phone: Purpose.PHONE, FaceMap: Purpose.FACE_MAP}
+
+
+class UnusableKeysError(Exception):
+    """A key file cannot be used; says why, and never with what it holds."""
+
+
+class ForeignKeysError(Exception):
+    """What lies in the store was made with other keys."""
+
+
+class KeyFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The master keys as a file: 32 bytes each in Base64, by number."""
+
+    active: int
+    keys: dict[int, bytes]
+
+    def __repr__(self) -> str:
+        """Name the numbers, never the keys."""
+        return f"KeyFile({sorted(self.keys)}, active={self.active})"
+
+
+def new_key() -> bytes:
+    """Draw a master key."""
+    return os.urandom(KEY_BYTES)  # noqa: TID251 - a master key decides nothing that a test must steer.
+
+
+def new_key_file() -> bytes:
+    """Return a key file with one fresh key."""
+    return msgspec.json.encode(KeyFile(active=1, keys={1: new_key()}))
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """Write a file that its owner alone may read, whole or not at all."""
+    # Written beside and moved, so that no half of a key file is ever found.
+    partial = path.with_suffix(".new")
+    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
+
+
+def read_key_file(path: Path) -> KeyFile:
+    """
+    Read the master keys.
+
+    Raises:
+        UnusableKeysError: They cannot be read, or are none.
+    """
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=KeyFile)
+    except OSError as error:
+        raise UnusableKeysError(f"{path}: {error.strerror or type(error).__name__}") from error
+    except (msgspec.DecodeError, ValueError) as error:
+        raise UnusableKeysError(
+            f'{path}: not a key file, which is {{"active": 1, "keys": {{"1": "32 bytes in Base64"}}}}'
+        ) from error
+
+
+def read_keyring(path: Path) -> Keyring:
+    """
+    Read the master keys, as the ring that they make.
+
+    Raises:
+        UnusableKeysError: They cannot be read, or one has another length than it must.
+    """
+    kept = read_key_file(path)
+    try:
+        return Keyring(kept.keys, active=kept.active)
+    except ValueError as error:
+        raise UnusableKeysError(f"{path}: not a key file: {error}") from error
+
+
+def read_jose_keys(path: Path) -> ServerKeys:
+    """
+    Read our JOSE keys.
+
+    Raises:
+        UnusableKeysError: They cannot be read, or one of them is not safe to use.
+    """
+    try:
+        return ServerKeys.from_pem(path.read_bytes())
+    except OSError as error:
+        raise UnusableKeysError(f"{path}: {error.strerror or type(error).__name__}") from error
+    except KeyFileError as error:
+        raise UnusableKeysError(f"{path}: {error}") from error
+
+
+def file_fault(path: Path) -> str | None:
+    """Say why a file with a secret is not safe where it lies; None where it is, or is not there."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    if not stat.S_ISREG(status.st_mode):
+        return f"{path}: is not a plain file"
+    if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        return f"{path}: others than its owner may read or change it; run: chmod 600 {path}"
+    return None
+
+
+def weak_key(path: Path) -> str | None:
+    """Say which master key nobody drew at random; None where each may have been."""
+    for number, key in read_key_file(path).keys.items():
+        if len(set(key)) < _DIFFERENT_BYTES_MIN:
+            return (
+                f"{path}: key {number} is not random; take the one of `watchword init`, or of"
+                " `openssl rand -base64 32`"
+            )
+    return None
+
+
+async def check_ring(store: Store, keyring: Keyring) -> None:
+    """
+    Open some of what the store holds, to find out now whether these keys made it.
+
+    With the keys of another installation everything would seem well, until the first person who is
+    asked for his PIN meets an error. The first people of the trail are asked; a store in which
+    nobody has enrolled anything fits any keys.
+
+    Raises:
+        ForeignKeysError: A key is missing from the ring, or nothing opens.
+        StoreUnavailableError: The store cannot be read.
+    """
+    opened, failed = 0, 0
+    async for user in _first_users(store):
+        for purpose, sealed, bound_to in _sealed(user):
+            try:
+                keyring.open(purpose, sealed, bound_to=bound_to)
+            except KeyMissingError as error:
+                raise ForeignKeysError(f"{error}, and what it made is in the store: put it back") from error
+            except Tampered:
+                failed += 1
+            else:
+                opened += 1
+    if failed and not opened:
+        raise ForeignKeysError("what is in the store was made with other keys: put its own key file back")
+
+
+async def _first_users(store: Store) -> AsyncIterator[UserSecurity]:
+    seen: set[int] = set()
+    found, after = 0, 0
+    while found < _USERS_MAX and after < _EVENTS_MAX:
+        events = await store.events(after=after, limit=_EVENTS_AT_ONCE)
+        if not events:
+            return
+        after = events[-1][0]
+        for _, event in events:
+            if event.user_id is None or event.user_id in seen:
+                continue
+            seen.add(event.user_id)
+            user = await store.user(event.user_id)
+            if user is not None and any(True for _ in _sealed(user)):
+                found += 1
+                yield user
+            if found == _USERS_MAX:
+                return
+
+
+def _sealed(user: UserSecurity) -> Iterator[tuple[Purpose, bytes, bytes]]:
+    for credential in user.credentials:
+        if isinstance(credential, Pin | Phone | FaceMap):
+            yield _SEALED[type(credential)], credential.sealed, row(user.id, credential.id)
