@@ -18,6 +18,7 @@ from watchword.domain.method import CredentialKind
 from watchword.engine.deciding import BusyError, StoreContendedError
 from watchword.engine.engine import Wrong
 from watchword.engine.principal import AuthenticatorUnavailableError
+from watchword.faces.base import FaceUnavailableError
 from watchword.store.base import StoreUnavailableError
 
 RETRY_SOON_SECONDS = 1
@@ -29,6 +30,7 @@ TROUBLES = (
     BusyError,
     DeliveryError,
     AuthenticatorUnavailableError,
+    FaceUnavailableError,
 )
 """What is our fault or the world's, and passes: 503."""
 

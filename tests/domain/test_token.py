@@ -20,7 +20,7 @@ from tests.factories import (
     make_user,
     opened,
 )
-from watchword.domain import token as tokens
+from watchword.domain import enrolment, token as tokens
 from watchword.domain.action import Action
 from watchword.domain.binding import bind
 from watchword.domain.challenge import Challenge

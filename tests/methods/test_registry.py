@@ -5,10 +5,10 @@ from watchword.domain.method import Method
 from watchword.methods.registry import Methods
 
 
-def test_each_method_that_takes_an_answer_has_a_verifier_and_no_other_has() -> None:
+def test_every_method_has_a_verifier_but_for_faces_which_a_matcher_compares() -> None:
     methods = Methods(KEYRING)
     without = {method for method in Method if methods.verifier(method) is None}
-    assert without == {Method.FACE_MAP, Method.SIGNATURE}
+    assert without == {Method.FACE_MAP}
 
 
 def test_only_the_pin_is_slow() -> None:

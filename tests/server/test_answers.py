@@ -590,7 +590,7 @@ async def test_who_has_not_enrolled_enough_hears_what_would_do(product: Product)
     path = PAYMENT_PATH.replace(str(PROFILE), str(GRACE_PROFILE))
     answer = await product.call("POST", path, token="grace")
     assert (answer.status_code, error(answer)["code"]) == (403, "sca.enrolment.required")
-    assert error(answer)["arguments"] == ["PIN", "FACE_MAP"]
+    assert error(answer)["arguments"] == ["PIN"]  # No matcher of faces here.
     is_refused(answer)
 
 

@@ -223,7 +223,6 @@ async def test_a_compressed_body_is_415(product: Product, path: str, field: str,
         "text/plain",
         "application/x-www-form-urlencoded",
         "multipart/form-data; boundary=x",
-        "application/jose+json",
         "application/xml",
         "application/json, text/plain",
         "application/json; charset=utf-16",
@@ -238,6 +237,20 @@ async def test_a_compressed_body_is_415(product: Product, path: str, field: str,
 async def test_another_media_type_is_415(product: Product, path: str, field: str, media_type: str) -> None:
     answer = await send(product, path, f'{{"{field}":"x"}}'.encode(), {"content-type": media_type})
     assert (answer.status, answer.code) == (415, "media.type.unsupported")
+    await untouched(product)
+
+
+@pytest.mark.parametrize(("path", "field"), VERIFIES)
+async def test_an_envelope_without_a_word_on_its_kind_is_told_what_to_send(
+    product: Product, path: str, field: str
+) -> None:
+    jose = field in {"pin", "deviceFingerprint"}
+    answer = await send(
+        product, path, f'{{"{field}":"x"}}'.encode(), {"content-type": "application/jose+json"}
+    )
+    expected = (400, "request.malformed") if jose else (415, "media.type.unsupported")
+    assert (answer.status, answer.code) == expected
+    assert not jose or answer.json()["errors"][0]["path"] == "X-TW-JOSE-Method"
     await untouched(product)
 
 
