@@ -85,6 +85,8 @@ class Wire:
             name, _, value = line.partition(":")
             pairs.append((name.lower(), value.strip()))
         answer = Answer(int(status), tuple(pairs), b"")
+        if answer.status == 204:
+            return answer  # It has no body, and says nothing of its length (RFC 9110 section 8.6).
         length = answer.header("content-length")
         assert length is not None, answer
         size = 0 if method == "HEAD" else int(length)

@@ -47,11 +47,13 @@ class JoseError(Exception):
 
     Attributes:
         fault: Why; for the log, and to tell 413 from 400.
+        inside: What is refused is the JWS inside a JWE, which did open.
     """
 
-    def __init__(self, fault: JoseFault) -> None:
+    def __init__(self, fault: JoseFault, *, inside: bool = False) -> None:
         super().__init__(fault.value)
         self.fault = fault
+        self.inside = inside
 
 
 Header = dict[str, Any]

@@ -132,8 +132,11 @@ def open_jws_jwe(
     """
     opened, content_type = _open(body, keys)
     if content_type is not None and content_type.upper() not in _NESTED:
-        raise JoseError(JoseFault.CONTENT_TYPE)
-    payload, algorithm = _verify(opened.payload, url, client_keys, now)
+        raise JoseError(JoseFault.CONTENT_TYPE, inside=True)
+    try:
+        payload, algorithm = _verify(opened.payload, url, client_keys, now)
+    except JoseError as error:
+        raise JoseError(error.fault, inside=True) from None
     return replace(opened, payload=payload, signed_by=algorithm)
 
 

@@ -6,6 +6,7 @@ finish in the old one first; those that come meanwhile wait for the new one.
 """
 
 import asyncio
+import re
 import sys
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, suppress
@@ -15,9 +16,11 @@ from typing import Self
 
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import Response
 
+from watchword import wire
 from watchword.asgi import ASGIApp, Receive, Scope, Send
 from watchword.config import Config, load
 from watchword.engine.engine import Engine, identify
@@ -42,6 +45,9 @@ Watchword sandbox: NOT FOR PRODUCTION. Every code is 111111, nothing is sent, an
 it may do anything. Open /sandbox in a browser to see what would be sent, and what to try.\
 """
 
+
+ORIGINS = re.compile(r"https?://(?:localhost|127\.0\.0\.1|\[::1\])(?::[0-9]{1,5})?")
+"""Whose pages may call API and bank: this machine's. Never with cookies, and never the control API."""
 
 DRAIN_SECONDS = 5.0
 """How long a reset waits for requests that are under way; a slow upload must not hold it up for ever."""
@@ -70,7 +76,7 @@ class Sandbox:
         self._resetting = asyncio.Lock()
         self._under_way = 0
         self._idle = asyncio.Event()
-        self.app: ASGIApp = Edge(self._serve, trace_id=SystemEntropy().trace_id, headers=HEADERS)
+        self.app: ASGIApp = Edge(CrossOrigin(self._serve), trace_id=SystemEntropy().trace_id, headers=HEADERS)
 
     @property
     def world(self) -> World:
@@ -183,6 +189,45 @@ class Sandbox:
         await receive()
         await self.stop()
         await send({"type": "lifespan.shutdown.complete"})
+
+
+class CrossOrigin:
+    """Lets pages of this machine call from another port, and read the headers that step-up is told by."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Stand before *app*."""
+        self._app = app
+        self._open = CORSMiddleware(
+            app,
+            allow_origin_regex=ORIGINS.pattern,
+            allow_methods=("GET", "POST", "PUT", "DELETE"),
+            allow_headers=(
+                "authorization",
+                "content-type",
+                wire.ONE_TIME_TOKEN,
+                wire.APPROVAL,
+                wire.SIGNATURE,
+                wire.JOSE_METHOD,
+                wire.CORRELATION_ID,
+            ),
+            expose_headers=(wire.APPROVAL, wire.APPROVAL_RESULT, wire.TRACE_ID),
+        )
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on; of a page that may call, with the answer made readable to it."""
+        app = self._open if scope["type"] == "http" and _is_from_a_page_here(scope) else self._app
+        await app(scope, receive, send)
+
+
+def _is_from_a_page_here(scope: Scope) -> bool:
+    origins = [value.decode("latin-1") for name, value in scope["headers"] if name == b"origin"]
+    path: str = scope["path"]
+    return (
+        len(origins) == 1
+        and ORIGINS.fullmatch(origins[0]) is not None
+        and path != "/sandbox"
+        and not path.startswith("/sandbox/")
+    )
 
 
 def _compose(world: World, *, reset: Callable[[], Awaitable[World]]) -> Starlette:

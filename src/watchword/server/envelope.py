@@ -118,7 +118,7 @@ class Envelope:
                 sealed.signed_by = opened.signed_by
         except JoseError as error:
             raise BadRequestError(
-                problems.jose_refused(str(error), signed=method is JoseMethod.JWS)
+                problems.jose_refused(str(error), signed=error.inside or method is JoseMethod.JWS)
             ) from None
         self._check_bound(call, opened)
         call.payload = opened.payload
