@@ -27,6 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--version", action="version", version=f"watchword {version('watchword')}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     _add_sandbox(commands)
+    _add_serve(commands)
+    _add_init(commands)
+    _add_doctor(commands)
     _add_call(commands)
     chosen = parser.parse_args(arguments)
     status: int = chosen.run(chosen)
@@ -51,7 +54,7 @@ def _add_sandbox(commands: "Commands") -> None:
         "--config",
         type=Path,
         metavar="FILE",
-        help="TOML whose [[actions]], [session] and [limits] replace the sandbox's own",
+        help="TOML whose [[actions]], [session], [limits] and [enrolment] replace the sandbox's own",
     )
     parser.set_defaults(run=_sandbox)
 
@@ -67,6 +70,86 @@ def _sandbox(chosen: argparse.Namespace) -> int:
         print(f"watchword sandbox: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _add_serve(commands: "Commands") -> None:
+    parser = commands.add_parser(
+        "serve",
+        help="the server for production",
+        description="Run the server for production. Refuses unsafe settings, naming each one.",
+        epilog="example: watchword serve --config /etc/watchword/watchword.toml",
+    )
+    _add_config(parser)
+    parser.set_defaults(run=_serve)
+
+
+def _serve(chosen: argparse.Namespace) -> int:
+    from watchword.config import ConfigError
+    from watchword.server.run import CannotListenError
+    from watchword.serving.app import UnusableDeploymentError
+    from watchword.serving.serve import run_serve
+
+    try:
+        run_serve(chosen.config)
+    except ConfigError as error:
+        for mistake in error.mistakes:
+            print(f"watchword serve: {error.source}: {mistake}", file=sys.stderr)
+        return 1
+    except (CannotListenError, UnusableDeploymentError) as error:
+        print(f"watchword serve: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _add_init(commands: "Commands") -> None:
+    parser = commands.add_parser(
+        "init",
+        help="write a commented watchword.toml and fresh keys",
+        description="Write a commented watchword.toml and fresh keys, which their owner alone may read."
+        " Nothing that is there is replaced.",
+        epilog="example: watchword init /etc/watchword",
+    )
+    parser.add_argument(
+        "dir", type=Path, nargs="?", default=Path(), metavar="DIR", help="where to (default: here)"
+    )
+    parser.add_argument("--json", action="store_true", help="say what was written as JSON")
+    parser.set_defaults(run=_init)
+
+
+def _init(chosen: argparse.Namespace) -> int:
+    from watchword.serving.initial import AlreadyThereError, run_init
+
+    try:
+        run_init(chosen.dir, as_json=chosen.json)
+    except AlreadyThereError as error:
+        print(f"watchword init: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _add_doctor(commands: "Commands") -> None:
+    parser = commands.add_parser(
+        "doctor",
+        help="check what serve would run with, and say what to do",
+        description="Check configuration, keys, store, issuers, delivery and clock, and say what to do."
+        " Exits with 1 when something is wrong.",
+        epilog="example: watchword doctor --config /etc/watchword/watchword.toml",
+    )
+    _add_config(parser)
+    parser.add_argument("--json", action="store_true", help="say what was found as JSON")
+    parser.set_defaults(run=_doctor)
+
+
+def _doctor(chosen: argparse.Namespace) -> int:
+    from watchword.serving.doctor import run_doctor
+
+    return 0 if run_doctor(chosen.config, as_json=chosen.json) else 1
+
+
+def _add_config(parser: _Parser) -> None:
+    parser.add_argument(
+        "--config", type=Path, metavar="FILE", required=True, help="the watchword.toml to serve by"
+    )
 
 
 def _add_call(commands: "Commands") -> None:

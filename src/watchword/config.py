@@ -26,6 +26,7 @@ class ConfigError(Exception):
 
     def __init__(self, source: str, mistakes: list[str]) -> None:
         super().__init__(f"{source}: " + "; ".join(mistakes))
+        self.source = source
         self.mistakes = mistakes
 
 

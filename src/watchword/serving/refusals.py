@@ -1,0 +1,226 @@
+"""
+What a server for production refuses to start with, each with what to write instead.
+
+A setting can be well written and still be a danger. The sandbox lets a tester do all of this; whoever
+guards money may do none of it, and hears of everything at once.
+"""
+
+from collections.abc import Callable, Iterator
+from hashlib import sha256
+
+from watchword.auth.settings import SecretFileError, gateway_secrets, read_secrets
+from watchword.domain.action import Action, Risk
+from watchword.domain.challenge import HIGH_RISK_FACTORS, completable
+from watchword.domain.enrolment import CREDENTIAL_CHANGE, StepUpFor
+from watchword.domain.method import Method
+from watchword.serving.keys import (
+    UnusableKeysError,
+    file_fault,
+    read_jose_keys,
+    read_keyring,
+    weak_key,
+)
+from watchword.serving.settings import Deployment, webhook_secrets
+
+TEST_TOKENS = ("demo-ada", "demo-grace", "demo-signer", "demo-application")
+"""The sandbox's people: whoever read the documentation holds these."""
+
+TEST_MODULES = ("watchword.sandbox", "watchword.testing")
+TEST_FILE = "sandbox.db"
+"""What lies in a data directory of the sandbox, beside its store."""
+
+SESSION_SECONDS_MAX = 300  # RTS art. 4(3)(d): five minutes without activity.
+TOKEN_SECONDS_MAX = 900
+RESEND_SECONDS_MIN = 30
+_TEST_DIGESTS = {sha256(token.encode()).hexdigest(): token for token in TEST_TOKENS}
+_COUNTED = {
+    "disable_pin_after": 10,
+    "disable_possession_after": 100,
+    "disable_face_after": 50,
+}
+
+
+def refusals(deployment: Deployment, *, with_app: bool = False) -> Iterator[str]:
+    """
+    Name everything that a server may not start with.
+
+    Args:
+        with_app: An application to protect is there, whatever ``[app]`` says.
+    """
+    yield from _of_callers(deployment)
+    yield from _of_the_address(deployment)
+    yield from _of_limits(deployment)
+    yield from _of_actions(deployment, with_app=with_app)
+    yield from _of_test_doors(deployment)
+    yield from of_key_files(deployment)
+    yield from of_secrets(deployment)
+
+
+def _of_callers(deployment: Deployment) -> Iterator[str]:
+    sources = (deployment.issuers, deployment.introspection, deployment.tokens, deployment.gateway)
+    names = {"issuers", "introspection", "tokens", "gateway"}
+    if not any(sources) and not names & deployment.broken:
+        yield (
+            "nobody can tell who calls: add [[issuers]] for signed access tokens, [introspection] for opaque"
+            " ones, [gateway] for a gateway that authenticates, or [[tokens]] for programs"
+        )
+    listed = {each.id for each in deployment.applications}
+    suffices = deployment.personal_tokens.signature_suffices or "personal_tokens" in deployment.broken
+    for number, token in enumerate(deployment.tokens, start=1):
+        if token.kind == "personal" and not suffices:
+            yield (
+                f"tokens[{number}].kind: one signature of a personal token's program clears any risk; write"
+                ' [personal_tokens] signature_suffices = true if that is wanted, else kind = "user"'
+            )
+        unknown = token.application is not None and token.application not in listed
+        if unknown and "applications" not in deployment.broken:
+            yield f"tokens[{number}].application: is none of [[applications]]; add it there, or leave it out"
+
+
+def _of_the_address(deployment: Deployment) -> Iterator[str]:
+    server = deployment.server
+    if not server.is_local and not server.behind_tls_proxy:
+        yield (
+            f"server.host: {server.host} would carry access tokens and PINs in the clear, for this server"
+            " speaks plain HTTP; write 127.0.0.1 and end TLS in front, or behind_tls_proxy = true if whoever"
+            " ends TLS is alone on that network"
+        )
+
+
+def _of_limits(deployment: Deployment) -> Iterator[str]:
+    limits = deployment.limits
+    if limits.session_seconds > SESSION_SECONDS_MAX:
+        yield (
+            f"session.seconds: must be {SESSION_SECONDS_MAX} at the most, not {limits.session_seconds}:"
+            " five minutes (RTS art. 4(3)(d))"
+        )
+    if limits.token_seconds > TOKEN_SECONDS_MAX:
+        yield (
+            f"limits.token_seconds: must be {TOKEN_SECONDS_MAX} at the most, not {limits.token_seconds}:"
+            " that is how long a request waits to be stolen"
+        )
+    if limits.resend_seconds < RESEND_SECONDS_MIN:
+        yield (
+            f"limits.resend_seconds: must be {RESEND_SECONDS_MIN} at the least, not {limits.resend_seconds}:"
+            " each code costs money and wears its reader down"
+        )
+    for name, most in _COUNTED.items():
+        if not getattr(limits, name):
+            yield (
+                f"limits.{name}: must be from 1 to {most}, not 0: without it, nothing ever stops a patient"
+                " guesser (NIST SP 800-63B-4 section 3.2.2)"
+            )
+
+
+def _of_actions(deployment: Deployment, *, with_app: bool) -> Iterator[str]:
+    actions = deployment.policy.actions or ()
+    if (with_app or deployment.app is not None) and not any(action.routes for action in actions):
+        yield (
+            "actions: none has a match, so that nothing of the application is protected; add [[actions]] with"
+            ' match = ["POST /what/moves/money"]'
+        )
+    seen: dict[str, str] = {}
+    for action in actions:
+        other = seen.setdefault(action.name.casefold(), action.name)
+        if other != action.name:
+            yield f"actions: {action.name}: reads like {other}; give one of them another name"
+        if not _can_be_passed(action, deployment):
+            yield (
+                f"actions: {action.name}: nobody can pass its challenges here: add [delivery] for codes or"
+                " [face] for faces, or list other methods"
+            )
+        if action.name == CREDENTIAL_CHANGE.name:
+            yield from _of_credential_change(action, deployment)
+
+
+def _of_credential_change(action: Action, deployment: Deployment) -> Iterator[str]:
+    step_up = deployment.policy.enrolment.when(StepUpFor.TWO_FACTORS)
+    if action.risk is Risk.LOW and step_up is not StepUpFor.NOTHING:
+        yield (
+            f'actions: {action.name}: must be of risk = "high": who passes one factor could replace the'
+            ' other, and then has both; or write [enrolment] step_up = "nothing"'
+        )
+    if action.routes:
+        yield (
+            f"actions: {action.name}: means changes of credentials here, and has no match; give your own"
+            " operation another name"
+        )
+
+
+def _can_be_passed(action: Action, deployment: Deployment) -> bool:
+    if action.challenges is None:
+        return True
+    usable = {
+        method
+        for method in Method
+        if (deployment.delivery is not None or "delivery" in deployment.broken or not method.is_code)
+        and (deployment.face is not None or "face" in deployment.broken or method is not Method.FACE_MAP)
+    }
+    choices = [[method for method in listed if method in usable] for listed in action.challenges]
+    return completable(choices, factors=HIGH_RISK_FACTORS if action.risk is Risk.HIGH else 1)
+
+
+def _of_test_doors(deployment: Deployment) -> Iterator[str]:
+    for number, token in enumerate(deployment.tokens, start=1):
+        known = _TEST_DIGESTS.get(token.sha256.lower())
+        if known is not None:
+            yield (
+                f"tokens[{number}].sha256: is that of {known}, which the sandbox's documentation tells"
+                " everybody; make one with: openssl rand -hex 32"
+            )
+    if deployment.app is not None:
+        module = deployment.app.target.partition(":")[0]
+        if any(module == test or module.startswith(f"{test}.") for test in TEST_MODULES):
+            yield f"app.target: {module} is for tests, with codes that everybody knows; name your own"
+    for name, file in (("store.path", deployment.store_file), ("keys.file", deployment.key_file)):
+        if (file.parent / TEST_FILE).exists():
+            yield (
+                f"{name}: {file.parent} is a data directory of the sandbox, whose people and PINs everybody"
+                " knows; begin in a new one, with `watchword init`"
+            )
+
+
+def of_key_files(deployment: Deployment) -> Iterator[str]:
+    """Name what is wrong with the key files."""
+    try:
+        read_keyring(deployment.key_file)
+        weak = weak_key(deployment.key_file)
+        if weak is not None:
+            yield f"keys.file: {weak}"
+    except UnusableKeysError as error:
+        yield f"keys.file: {error}; `watchword init` makes a fresh one for a new installation"
+    try:
+        read_jose_keys(deployment.jose_file)
+    except UnusableKeysError as error:
+        yield f"keys.jose_file: {error}; `watchword init` makes a fresh one for a new installation"
+    for name, file in (("keys.file", deployment.key_file), ("keys.jose_file", deployment.jose_file)):
+        wrong = file_fault(file)
+        if wrong is not None:
+            yield f"{name}: {wrong}"
+
+
+def of_secrets(deployment: Deployment) -> Iterator[str]:
+    """Name what is wrong with the other files that hold a secret."""
+    folder = deployment.folder
+    if deployment.introspection is not None and deployment.introspection.client_secret_file:
+        file = folder / deployment.introspection.client_secret_file
+        yield from _of_file("introspection.client_secret_file", lambda: read_secrets(file))
+    if deployment.gateway is not None and deployment.gateway.secret_file:
+        gateway = folder / deployment.gateway.secret_file
+        yield from _of_file("gateway.secret_file", lambda: gateway_secrets(gateway))
+    if deployment.delivery is not None and deployment.delivery.secret_file:
+        webhook = folder / deployment.delivery.secret_file
+        yield from _of_file("delivery.secret_file", lambda: webhook_secrets(webhook))
+    if deployment.face is not None:
+        yield from deployment.face.faults(folder)
+        if deployment.face.api_key_file is not None:
+            wrong = file_fault(folder / deployment.face.api_key_file)
+            if wrong is not None:
+                yield f"face.api_key_file: {wrong}"
+
+
+def _of_file(name: str, look: Callable[[], object]) -> Iterator[str]:
+    try:
+        look()
+    except SecretFileError as error:
+        yield f"{name}: {error}"
