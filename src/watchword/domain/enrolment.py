@@ -32,22 +32,26 @@ class StepUpFor(StrEnum):
 
     NOTHING = "nothing"
     TWO_FACTORS = "two-factors"
-    """Every change once two factors are enrolled, and before that the removal of what there is."""
+    """Every change once two factors are enrolled; before that every one but what brings the second."""
     EVERYTHING = "everything"
     """Every change but the very first credential."""
 
 
 def step_up(
-    user: UserSecurity, *, removes: bool, when: StepUpFor, action: Action = CREDENTIAL_CHANGE
+    user: UserSecurity, *, adds: CredentialKind | None, when: StepUpFor, action: Action = CREDENTIAL_CHANGE
 ) -> Action | None:
     """
     Say what a change of *user*'s credentials asks for; None for nothing.
 
-    A disabled credential counts as one that is there: to exhaust somebody's tries must not open
-    the way to enrolling one's own. The first factor alone cannot be asked for two.
+    Who has one factor can be asked for no more than that one, and is not asked on his way to the
+    second. But one more of the factor that is there is no step on that way, nor is one in the place
+    of a disabled one: by either an access token alone would come to two factors of its holder's own.
+    A disabled credential counts as one that is there, so that to exhaust somebody's tries opens
+    nothing.
 
     Args:
-        removes: The change takes something away, or puts something in its place.
+        adds: The kind of what is added; None for a change that takes something away, or puts
+            something in its place.
         action: ``CREDENTIAL__CHANGE`` as it is configured.
     """
     factors = {_FACTORS[KINDS[type(credential)]] for credential in user.credentials}
@@ -55,9 +59,11 @@ def step_up(
         return None
     if len(factors) > 1:
         return action
-    if removes or when is StepUpFor.EVERYTHING:
-        return replace(action, risk=Risk.LOW, challenges=None)
-    return None
+    disabled = any(credential.disabled for credential in user.credentials)
+    brings_second = adds is not None and _FACTORS[adds] not in factors and not disabled
+    if brings_second and when is StepUpFor.TWO_FACTORS:
+        return None
+    return replace(action, risk=Risk.LOW, challenges=None)
 
 
 def add(
@@ -69,6 +75,7 @@ def add(
     given_back: tuple[Owner, ...] = (),
     open_tokens: tuple[OneTimeToken, ...] = (),
     application: str | None = None,
+    unasked: StepUpFor = StepUpFor.NOTHING,
     limits: Limits,
     now: Instant,
 ) -> Change | Refusal:
@@ -81,9 +88,12 @@ def add(
         given_back: What the disabled ones stood for that make room.
         open_tokens: The tokens that ``user.still_open`` names.
         application: The application that does it for the user; None for the user himself.
+        unasked: The rule by which the user was asked for no step-up; it has to hold still, or of
+            two additions at once each would pass for the one that is free.
 
     Returns:
-        A ``Refusal``: ``LOCKED``, ``ALREADY_ENROLLED``, ``TOO_MANY`` or ``TAKEN``.
+        A ``Refusal``: ``LOCKED``, ``ALREADY_ENROLLED``, ``TOO_MANY``, ``TAKEN``; or ``NOT_READY``
+        where a step-up is needed by now.
     """
     kind = KINDS[type(new)]
     refusal = _locked(user, application, now)
@@ -92,6 +102,8 @@ def add(
     refusal = can_add(user, kind, repeated=repeated, application=application, limits=limits, now=now)
     if refusal is not None:
         return refusal
+    if step_up(user, adds=kind, when=unasked) is not None:
+        return Refusal(Reason.NOT_READY)
     kept = tuple(
         credential
         for credential in user.credentials

@@ -376,7 +376,8 @@ def verify(
     meets the counts that the one before it left.
 
     Args:
-        open_tokens: The tokens that ``user.still_open`` names, needed where ``may_disable`` says so.
+        open_tokens: The tokens that ``user.still_open`` names, needed where a wrong answer
+            ``may_disable``.
 
     Returns:
         A ``WrongAnswer`` with the attempts left; a ``Change`` that passed a challenge and maybe

@@ -1,4 +1,4 @@
-"""What every use case does: decide from records, store what was decided, and do so again if it came too late."""
+"""What every use case does: decide from records, store that, and begin anew where it came too late."""
 
 import asyncio
 from collections.abc import Awaitable, Callable

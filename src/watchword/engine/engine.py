@@ -326,9 +326,7 @@ class Engine:
             code=sent.digits,
         )
         try:
-            if self.delivery is None:
-                raise DeliveryError
-            await self.delivery.send(message)
+            await self._deliver(message)
         except DeliveryError:
             async with self.decider.turn(caller.user_id):
                 await self._decide(
@@ -338,6 +336,11 @@ class Engine:
                 )
             raise
         return obfuscated(sent.to)
+
+    async def _deliver(self, message: Message) -> None:
+        if self.delivery is None:
+            raise DeliveryError
+        await self.delivery.send(message)
 
     async def _start(
         self, caller: Caller, token_id: TokenId, method: Method

@@ -1,24 +1,24 @@
 """The use cases of enrolment: what a user can prove from now on."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TypeVar
 
 from watchword.domain import enrolment
 from watchword.domain.action import Action
 from watchword.domain.credential import Credential, DeviceFingerprint, FaceMap, Phone, Pin, PublicKey
-from watchword.domain.decision import Change, Refusal
+from watchword.domain.decision import Change, Reason, Refusal
 from watchword.domain.enrolment import CREDENTIAL_CHANGE, StepUpFor
 from watchword.domain.instant import Instant
 from watchword.domain.method import CredentialKind, Method
 from watchword.domain.owner import Owner
 from watchword.domain.user import UserId, UserSecurity
-from watchword.engine.deciding import Decider
+from watchword.engine.deciding import Decider, StoreContendedError
 from watchword.engine.ports import Entropy
 from watchword.engine.recent import Records
 from watchword.faces.base import FaceMatcher, FaceUnavailableError
 from watchword.methods import phone
-from watchword.methods.keyring import Purpose
+from watchword.methods.keyring import KeyMissingError, Purpose, Tampered
 from watchword.methods.registry import Methods
 
 _ID_BITS_DRAWN = 48
@@ -31,7 +31,8 @@ class Enrolment:
     Enrols and removes credentials; each call is one change, or a ``Refusal`` and nothing.
 
     ``application`` names the application that acts for the user; None is the user himself, who
-    changes nothing while he is locked.
+    changes nothing while he is locked. ``unasked`` is the rule by which he was asked for no step-up;
+    where others were faster and it asks for one by now, ``StoreContendedError`` tells him to begin anew.
     """
 
     def __init__(
@@ -78,15 +79,27 @@ class Enrolment:
         )
 
     async def step_up(
-        self, user_id: UserId, *, removes: bool, when: StepUpFor, action: Action = CREDENTIAL_CHANGE
+        self,
+        user_id: UserId,
+        *,
+        adds: CredentialKind | None,
+        when: StepUpFor,
+        action: Action = CREDENTIAL_CHANGE,
     ) -> Action | None:
         """Say what the user must be asked for before he changes his credentials."""
         user = await self._decider.user(self._decider.store, user_id)
-        return enrolment.step_up(user, removes=removes, when=when, action=action)
+        return enrolment.step_up(user, adds=adds, when=when, action=action)
 
     # --- adding -------------------------------------------------------------------------------
 
-    async def add_pin(self, user_id: UserId, pin: str, *, application: str | None = None) -> Pin | Refusal:
+    async def add_pin(
+        self,
+        user_id: UserId,
+        pin: str,
+        *,
+        application: str | None = None,
+        unasked: StepUpFor = StepUpFor.NOTHING,
+    ) -> Pin | Refusal:
         """
         Enrol a PIN.
 
@@ -97,7 +110,7 @@ class Enrolment:
         if refusal is not None:
             return refusal
         new = await self.make_pin(user_id, pin)
-        return await self._add(user_id, lambda _: new, application=application)
+        return await self._add(user_id, new, application=application, unasked=unasked)
 
     async def make_pin(self, user_id: UserId, pin: str) -> Pin:
         """Make the stored form of a PIN, off the event loop."""
@@ -107,22 +120,32 @@ class Enrolment:
         )
 
     async def add_device_fingerprint(
-        self, user_id: UserId, fingerprint: str, *, application: str | None = None
+        self,
+        user_id: UserId,
+        fingerprint: str,
+        *,
+        application: str | None = None,
+        unasked: StepUpFor = StepUpFor.NOTHING,
     ) -> DeviceFingerprint | Refusal:
         """Enrol a device fingerprint."""
-        credential_id = self._entropy.uuid()
-
-        def make(now: Instant) -> DeviceFingerprint:
-            return self._methods.device_fingerprint.enrol(
-                fingerprint, user_id=user_id, credential_id=credential_id, now=now
-            )
-
+        new = self._methods.device_fingerprint.enrol(
+            fingerprint, user_id=user_id, credential_id=self._entropy.uuid(), now=self._decider.clock.now()
+        )
         return await self._add(
-            user_id, make, repeated=lambda user: self._has(fingerprint, user), application=application
+            user_id,
+            new,
+            repeated=lambda user: self._has(fingerprint, user),
+            application=application,
+            unasked=unasked,
         )
 
     async def add_face_map(
-        self, user_id: UserId, face_map: bytes, *, application: str | None = None
+        self,
+        user_id: UserId,
+        face_map: bytes,
+        *,
+        application: str | None = None,
+        unasked: StepUpFor = StepUpFor.NOTHING,
     ) -> FaceMap | Refusal:
         """
         Enrol a face.
@@ -138,15 +161,16 @@ class Enrolment:
             return refusal
         credential_id = self._entropy.uuid()
         template = await self._faces.enrol(credential_id, face_map)
-
-        def make(now: Instant) -> FaceMap:
-            return self._methods.face_map.enrol(
-                template, user_id=user_id, credential_id=credential_id, now=now
-            )
-
-        added = await self._add(user_id, make, application=application)
+        new = self._methods.face_map.enrol(
+            template, user_id=user_id, credential_id=credential_id, now=self._decider.clock.now()
+        )
+        try:
+            added = await self._add(user_id, new, application=application, unasked=unasked)
+        except StoreContendedError:
+            await self._forget(new, user_id=user_id)
+            raise
         if isinstance(added, Refusal):
-            await self._forget(template)
+            await self._forget(new, user_id=user_id)
         return added
 
     async def add_public_key(
@@ -158,30 +182,29 @@ class Enrolment:
         Raises:
             UnfitKeyError: It is none that signatures can be checked with.
         """
-        key = self._methods.signature.enrol(
+        new = self._methods.signature.enrol(
             pem, credential_id=self._entropy.uuid(), now=self._decider.clock.now()
         )
 
         def repeated(user: UserSecurity) -> bool:
-            return any(isinstance(each, PublicKey) and each.spki == key.spki for each in user.credentials)
+            return any(
+                isinstance(each, PublicKey) and each.spki == new.spki and not each.disabled
+                for each in user.credentials
+            )
 
-        return await self._add(user_id, lambda _: key, repeated=repeated, application=application)
+        return await self._add(user_id, new, repeated=repeated, application=application)
 
     async def add_phone(
         self, user_id: UserId, number: str, *, application: str | None = None
     ) -> Phone | Refusal:
         """Enrol a phone number (E.164), which no other user may have."""
-        credential_id = self.number_id()
-
-        def make(now: Instant) -> Phone:
-            return self._phone(user_id, credential_id, number, now)
-
+        new = self._phone(user_id, self.number_id(), number)
         names = {_phone_name(digest) for digest in self._digests(number)}
 
         def repeated(user: UserSecurity) -> bool:
             return any(_phone_name(each.digest) in names for each in user.phones())
 
-        return await self._add(user_id, make, repeated=repeated, number=number, application=application)
+        return await self._add(user_id, new, repeated=repeated, number=number, application=application)
 
     # --- replacing and removing ---------------------------------------------------------------
 
@@ -189,30 +212,22 @@ class Enrolment:
         self, user_id: UserId, credential_id: str, number: str, *, application: str | None = None
     ) -> Phone | Refusal:
         """Put another number in the place of a phone's; it keeps its id, and counts as newly enrolled."""
-        phone_now: Phone | None = None
+        new = self._phone(user_id, credential_id, number)
 
-        async def decide(records: Records) -> Change | Refusal:
-            nonlocal phone_now
-            user, now = await self._decider.user(records, user_id), self._decider.clock.now()
-            old = next((each for each in user.phones_too(credential_id)), None)
-            phone_now = self._phone(user_id, credential_id, number, now)
+        async def decide(user: UserSecurity, now: Instant) -> Change | Refusal:
             return enrolment.substitute(
                 user,
                 credential_id,
-                phone_now,
+                new,
                 owner=await self._owner(number, user_id),
-                given_back=None if old is None else await self._owned(old, user_id),
+                given_back=await self._of_phone(user, credential_id),
                 open_tokens=await self._decider.open_tokens(user, now=now),
                 application=application,
                 now=now,
             )
 
-        async with self._decider.turn(user_id):
-            decision = await self._decider.settle(decide)
-        if isinstance(decision, Refusal):
-            return decision
-        assert phone_now is not None
-        return phone_now
+        decision = await self._settle(user_id, decide)
+        return decision if isinstance(decision, Refusal) else new
 
     async def remove(
         self,
@@ -223,34 +238,21 @@ class Enrolment:
         application: str | None = None,
     ) -> Refusal | None:
         """Remove a credential; of a kind that has one only, that one."""
-        template: bytes | None = None
 
-        async def decide(records: Records) -> Change | Refusal:
-            nonlocal template
-            user, now = await self._decider.user(records, user_id), self._decider.clock.now()
-            given_back: Owner | None = None
-            if kind is CredentialKind.PHONE:
-                for gone in user.phones_too(credential_id):
-                    given_back = await self._owned(gone, user_id)
-            if kind is CredentialKind.FACE_MAP:
-                template = self._methods.face_map.template(user)
+        async def decide(user: UserSecurity, now: Instant) -> Change | Refusal:
+            is_phone = kind is CredentialKind.PHONE
             return enrolment.remove(
                 user,
                 kind,
                 credential_id,
-                given_back=given_back,
+                given_back=await self._of_phone(user, credential_id) if is_phone else None,
                 open_tokens=await self._decider.open_tokens(user, now=now),
                 application=application,
                 now=now,
             )
 
-        async with self._decider.turn(user_id):
-            decision = await self._decider.settle(decide)
-        if isinstance(decision, Refusal):
-            return decision
-        if template is not None:
-            await self._forget(template)
-        return None
+        decision = await self._settle(user_id, decide)
+        return decision if isinstance(decision, Refusal) else None
 
     async def set(
         self,
@@ -261,8 +263,7 @@ class Enrolment:
     ) -> None:
         """Replace all that a user has enrolled, whoever else has the same number."""
 
-        async def decide(records: Records) -> Change:
-            user, now = await self._decider.user(records, user_id), self._decider.clock.now()
+        async def decide(user: UserSecurity, now: Instant) -> Change:
             return enrolment.change(
                 user,
                 credentials=credentials,
@@ -272,41 +273,62 @@ class Enrolment:
                 now=now,
             )
 
-        async with self._decider.turn(user_id):
-            await self._decider.settle(decide)
+        await self._settle(user_id, decide)
 
     # ------------------------------------------------------------------------------------------
 
     async def _add(
         self,
         user_id: UserId,
-        make: Callable[[Instant], C],
+        new: C,
         *,
         repeated: Callable[[UserSecurity], bool] = lambda _: False,
         number: str | None = None,
         application: str | None,
+        unasked: StepUpFor = StepUpFor.NOTHING,
     ) -> C | Refusal:
-        made: list[C] = []
-
-        async def decide(records: Records) -> Change | Refusal:
-            user, now = await self._decider.user(records, user_id), self._decider.clock.now()
-            made[:] = [make(now)]
+        async def decide(user: UserSecurity, now: Instant) -> Change | Refusal:
             owner = None if number is None else await self._owner(number, user_id)
             return enrolment.add(
                 user,
-                made[0],
+                new,
                 repeated=repeated(user),
                 owner=owner,
                 given_back=() if owner is None else await self._disabled_numbers(user, but=owner),
                 open_tokens=await self._decider.open_tokens(user, now=now),
                 application=application,
+                unasked=unasked,
                 limits=self._decider.limits,
                 now=now,
             )
 
+        decision = await self._settle(user_id, decide)
+        if not isinstance(decision, Refusal):
+            return new
+        if decision.reason is Reason.NOT_READY:
+            raise StoreContendedError
+        return decision
+
+    async def _settle(
+        self, user_id: UserId, decide: Callable[[UserSecurity, Instant], Awaitable[Change | Refusal]]
+    ) -> Change | Refusal:
+        """Change what a user has enrolled, in his turn; faces that he has no longer the matcher forgets."""
+        before: tuple[Credential, ...] = ()
+
+        async def from_records(records: Records) -> Change | Refusal:
+            nonlocal before
+            user = await self._decider.user(records, user_id)
+            before = user.credentials
+            return await decide(user, self._decider.clock.now())
+
         async with self._decider.turn(user_id):
-            decision = await self._decider.settle(decide)
-        return decision if isinstance(decision, Refusal) else made[0]
+            decision = await self._decider.settle(from_records)
+        if isinstance(decision, Change) and decision.user is not None:
+            kept = {each.id for each in decision.user.credentials}
+            for gone in before:
+                if isinstance(gone, FaceMap) and gone.id not in kept:
+                    await self._forget(gone, user_id=user_id)
+        return decision
 
     async def _owner(self, number: str, user_id: UserId) -> Owner:
         """Find who owns a number, under whichever key it was claimed."""
@@ -316,6 +338,11 @@ class Enrolment:
             (owner for owner in found if owner is not None and owner.user_id not in {None, user_id}), None
         )
         return taken or found[0] or Owner(id=names[0])
+
+    async def _of_phone(self, user: UserSecurity, credential_id: str | None) -> Owner | None:
+        """Find the record by which a user owns the number of one of his phones."""
+        entry = next(user.phones_too(credential_id), None)
+        return None if entry is None else await self._owned(entry, user.id)
 
     async def _owned(self, credential: Phone, user_id: UserId) -> Owner | None:
         """Find the record by which a user owns his number; None where it is another's who shares it."""
@@ -338,10 +365,9 @@ class Enrolment:
                 changed.append(owner.taken(user.id))
         return tuple(changed)
 
-    def _phone(self, user_id: UserId, credential_id: str, number: str, now: Instant) -> Phone:
-        return phone.enrol(
-            self._methods.keyring, number, user_id=user_id, credential_id=credential_id, now=now
-        )
+    def _phone(self, user_id: UserId, credential_id: str, number: str) -> Phone:
+        keyring, now = self._methods.keyring, self._decider.clock.now()
+        return phone.enrol(keyring, number, user_id=user_id, credential_id=credential_id, now=now)
 
     def _digests(self, number: str) -> list[bytes]:
         return self._methods.keyring.digests(Purpose.PHONE_DIGEST, number.encode())
@@ -353,11 +379,12 @@ class Enrolment:
         """Draw the id of a phone number, which the wire has as an integer."""
         return str(int(self._entropy.uuid().replace("-", "")[: _ID_BITS_DRAWN // 4], 16) + 1)
 
-    async def _forget(self, template: bytes) -> None:
+    async def _forget(self, face: FaceMap, *, user_id: UserId) -> None:
         # Nothing refers to it any more: what a matcher that is away still keeps compares with nobody.
+        # Nor is what no key of ours opens any template that it could be told of.
         if self._faces is not None:
-            with suppress(FaceUnavailableError):
-                await self._faces.forget(template)
+            with suppress(FaceUnavailableError, KeyMissingError, Tampered):
+                await self._faces.forget(self._methods.face_map.open(face, user_id=user_id))
 
 
 def _phone_name(digest: bytes) -> bytes:

@@ -28,5 +28,9 @@ class FaceMapMethod:
         """Return the template of the user's face; None for a user who has not enrolled one."""
         for entry in user.credentials:
             if isinstance(entry, FaceMap) and not entry.disabled:
-                return self._keyring.open(Purpose.FACE_MAP, entry.sealed, bound_to=row(user.id, entry.id))
+                return self.open(entry, user_id=user.id)
         return None
+
+    def open(self, face: FaceMap, *, user_id: UserId) -> bytes:
+        """Return the template of *face*, disabled or not."""
+        return self._keyring.open(Purpose.FACE_MAP, face.sealed, bound_to=row(user_id, face.id))

@@ -60,11 +60,9 @@ class SignatureMethod:
         except (binascii.Error, ValueError):
             return False
         return any(
-            [
-                _signed(entry, signature, token.id)
-                for entry in user.credentials
-                if isinstance(entry, PublicKey) and not entry.disabled
-            ]
+            _signed(entry, signature, token.id)
+            for entry in user.credentials
+            if isinstance(entry, PublicKey) and not entry.disabled
         )
 
 

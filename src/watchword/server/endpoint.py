@@ -18,6 +18,8 @@ from watchword.asgi import OTT_PATTERN, Document, Receive, Scope, Send
 from watchword.caller import AmbiguousCallerError, who
 from watchword.domain.binding import NO_BODY, Binding, bind
 from watchword.domain.decision import Refusal
+from watchword.domain.enrolment import StepUpFor
+from watchword.domain.method import CredentialKind
 from watchword.domain.user import UserId
 from watchword.engine.engine import Approved, Caller, Engine
 from watchword.engine.principal import Authenticator, Principal, PrincipalKind
@@ -263,7 +265,7 @@ class StepUp:
         self._engine = engine
         self._settings = settings
 
-    async def refuse(self, call: Call, *, removes: bool = False) -> Problem | None:
+    async def refuse(self, call: Call, *, adds: CredentialKind | None) -> Problem | None:
         """
         Return the answer that asks for a step-up, or refuses; None where the change may be made.
 
@@ -275,7 +277,7 @@ class StepUp:
             return None
         engine, settings = self._engine, self._settings
         action = await engine.enrolment.step_up(
-            call.user_id, removes=removes, when=settings.step_up, action=settings.credential_change
+            call.user_id, adds=adds, when=settings.step_up, action=settings.credential_change
         )
         if action is None:
             return None
@@ -293,6 +295,11 @@ class StepUp:
         if decision.reserved and decision.token is not None:
             await engine.confirm(call.caller, decision.token.id)
         return None
+
+    def unasked(self, call: Call) -> StepUpFor:
+        """Return the rule by which a call was not asked for a step-up; NOTHING where none can be."""
+        asked = call.approved or call.application is not None
+        return StepUpFor.NOTHING if asked else self._settings.step_up
 
     def _binding(self, call: Call) -> Binding:
         scope = call.scope

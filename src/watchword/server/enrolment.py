@@ -273,7 +273,9 @@ class Enrolments:
         refused = await self._before_adding(call, CredentialKind.PIN)
         if refused is not None:
             return refused
-        added = await self._enrolment.add_pin(call.user_id, pin, application=call.application)
+        added = await self._enrolment.add_pin(
+            call.user_id, pin, application=call.application, unasked=self._step_up.unasked(call)
+        )
         return _refused(added, CredentialKind.PIN)
 
     async def _create_fingerprint(self, call: Call) -> Answer:
@@ -287,7 +289,10 @@ class Enrolments:
         if refused is not None:
             return refused
         added = await self._enrolment.add_device_fingerprint(
-            call.user_id, fingerprint, application=call.application
+            call.user_id,
+            fingerprint,
+            application=call.application,
+            unasked=self._step_up.unasked(call),
         )
         return problems.not_enrolled(added, kind) if isinstance(added, Refusal) else _fingerprint(added)
 
@@ -297,7 +302,12 @@ class Enrolments:
         if refused is not None:
             return refused
         try:
-            added = await self._enrolment.add_face_map(call.user_id, face_map, application=call.application)
+            added = await self._enrolment.add_face_map(
+                call.user_id,
+                face_map,
+                application=call.application,
+                unasked=self._step_up.unasked(call),
+            )
         except FaceUnusableError:
             return problems.problem(
                 400, wire.Code.FACEMAP_UNUSABLE, "There is no usable face in it.", path="faceMap"
@@ -340,7 +350,7 @@ class Enrolments:
         )
         if refusal is not None:
             return problems.not_enrolled(refusal, kind)
-        return await self._step_up.refuse(call)
+        return await self._step_up.refuse(call, adds=kind)
 
     # --- listing ------------------------------------------------------------------------------
 
@@ -389,7 +399,7 @@ class Enrolments:
             user = await self._enrolment.user(call.user_id)
             if user is None or not user.holds(kind, credential_id):
                 return problems.not_set_up(kind)
-            refused = await self._step_up.refuse(call, removes=True)
+            refused = await self._step_up.refuse(call, adds=None)
             if refused is not None:
                 return refused
             refusal = await self._enrolment.remove(
