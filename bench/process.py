@@ -1,4 +1,4 @@
-"""A server in its own process group: started, watched, and always ended."""
+"""A server in its own session: started, watched, and always ended."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 class Server:
     """A running server and all its worker processes."""
 
-    group: int
+    session: int
     port: int
 
     def peak_memory_mib(self) -> float:
@@ -40,7 +40,7 @@ class Server:
 
     def _processes(self) -> list[Path]:
         processes = (path for path in Path("/proc").iterdir() if path.name.isdigit())
-        return [process for process in processes if _group(process) == self.group]
+        return [process for process in processes if _session(process) == self.session]
 
 
 def _stat(process: Path) -> list[str]:
@@ -48,9 +48,10 @@ def _stat(process: Path) -> list[str]:
     return (process / "stat").read_text().rpartition(")")[2].split()
 
 
-def _group(process: Path) -> int | None:
+def _session(process: Path) -> int | None:
+    # Not its group: a worker stands in one of its own, so that a Ctrl-C reaches its parent alone.
     try:
-        return int(_stat(process)[2])
+        return int(_stat(process)[3])
     except (FileNotFoundError, ProcessLookupError):  # it ended meanwhile
         return None
 
