@@ -25,7 +25,7 @@ def required(
     user: UserSecurity,
     *,
     signs: bool = False,
-    available: frozenset[Method] = frozenset(Method),
+    available: Sequence[Method] = PERSONAL_METHODS,
 ) -> Required | Refusal:
     """
     Say what *user* must pass for *action*.
@@ -81,7 +81,7 @@ def _by_factor(usable: Iterable[Method]) -> list[list[Method]]:
 
 
 def _missing(
-    action: Action, usable: Sequence[Method], factors: int, available: frozenset[Method]
+    action: Action, usable: Sequence[Method], factors: int, available: Sequence[Method]
 ) -> tuple[str, ...]:
     """Name the methods of which one would do, were it enrolled as well; all that may, where none would."""
     asked = set(available if action.challenges is None else chain(*action.challenges))

@@ -128,7 +128,7 @@ class Engine:
         self.delivery = delivery
         self.faces = faces
         self.limits = limits
-        self.available = frozenset(
+        self.available = tuple(
             method
             for method in PERSONAL_METHODS
             if (delivery is not None or not method.is_code)

@@ -228,7 +228,7 @@ class Endpoint:
             return error.problem
 
     def _caller(self, by: By, principal: Principal, parameters: Mapping[str, str]) -> Caller | Problem:
-        if by in {By.APPLICATION, By.MANAGER}:
+        if by is By.APPLICATION or by is By.MANAGER:
             if principal.kind is not PrincipalKind.APPLICATION:
                 return problems.application_needed()
             if by is By.MANAGER and not self._settings.of(principal).manages_users:
