@@ -4,17 +4,23 @@ What tests are made of: a clock that moves when told, chance that is scripted, a
 Records come complete and valid; a test names only what it is about.
 """
 
+from base64 import b64encode
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from uuid import UUID
 
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
 from watchword.delivery.base import DeliveryError, Message
 from watchword.domain.action import Action, Bind, Risk, Route, Spend
 from watchword.domain.binding import Binding, bind
 from watchword.domain.challenge import Challenge
-from watchword.domain.credential import Credential, DeviceFingerprint, Phone, Pin, PublicKey
+from watchword.domain.credential import Credential, DeviceFingerprint, FaceMap, Phone, Pin, PublicKey
 from watchword.domain.destination import Destination
 from watchword.domain.instant import Instant, after
 from watchword.domain.limits import Limits
@@ -22,6 +28,7 @@ from watchword.domain.method import CredentialKind, Method
 from watchword.domain.token import LiveCode, OneTimeToken, Pending, State, TokenId
 from watchword.domain.user import OpenToken, UserId, UserSecurity
 from watchword.engine.engine import Caller, Engine, identify
+from watchword.faces.base import FaceUnavailableError, FaceUnusableError
 from watchword.methods.base import Verifier
 from watchword.methods.keyring import Keyring
 from watchword.methods.phone import enrol as enrol_phone
@@ -76,11 +83,10 @@ def make_credential(kind: CredentialKind) -> Credential:
         case CredentialKind.PUBLIC_KEY:
             return PublicKey(id="key", spki=b"der", enrolled_at=NOW)
         case CredentialKind.FACE_MAP:
-            raise ValueError("no face map can be enrolled yet")
+            return FaceMap(id="face", sealed=b"sealed", enrolled_at=NOW)
 
 
-ENROLLABLE = tuple(kind for kind in CredentialKind if kind is not CredentialKind.FACE_MAP)
-PERSONAL = tuple(kind for kind in ENROLLABLE if kind is not CredentialKind.PUBLIC_KEY)
+PERSONAL = tuple(kind for kind in CredentialKind if kind is not CredentialKind.PUBLIC_KEY)
 
 
 def make_user(*kinds: CredentialKind, id: UserId = ADA, preferred: Method | None = None) -> UserSecurity:
@@ -172,6 +178,42 @@ class ScriptedEntropy:
         return next(self._codes, CODE[:digits])
 
 
+class Faces:
+    """
+    A matcher to which a face is its bytes.
+
+    Those that begin with ``unusable`` hold none; while it is *down* it cannot answer.
+    """
+
+    public_key = None
+
+    def __init__(self) -> None:
+        self.kept: list[bytes] = []
+        self.matched = 0
+        self.down = False
+
+    async def enrol(self, reference: str, face_map: bytes) -> bytes:
+        self._look_at(face_map)
+        template = reference.encode() + b"/" + face_map
+        self.kept.append(template)
+        return template
+
+    async def match(self, template: bytes, face_map: bytes) -> bool:
+        self.matched += 1
+        self._look_at(face_map)
+        return template.partition(b"/")[2] == face_map
+
+    async def forget(self, template: bytes) -> None:
+        self._look_at(template)
+        self.kept.remove(template)
+
+    def _look_at(self, face_map: bytes) -> None:
+        if self.down:
+            raise FaceUnavailableError
+        if face_map.startswith(b"unusable"):
+            raise FaceUnusableError
+
+
 class Outbox:
     """Takes messages and keeps them; or, while it is *down*, nobody can be reached."""
 
@@ -206,6 +248,24 @@ def enrolled_fingerprint(user_id: UserId = ADA, fingerprint: str = FINGERPRINT) 
     return Methods(KEYRING).device_fingerprint.enrol(
         fingerprint, user_id=user_id, credential_id="device", now=NOW
     )
+
+
+@cache
+def signing_key(number: int = 0) -> rsa.RSAPrivateKey:
+    """Return a program's private key; the same one for the same *number*."""
+    del number
+    return rsa.generate_private_key(public_exponent=65537, key_size=2048)
+
+
+def public_pem(number: int = 0) -> str:
+    """Return the public half of a program's key, as it would be enrolled."""
+    public = signing_key(number).public_key()
+    return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
+
+def signature_of(ott: str, number: int = 0) -> str:
+    """Sign an OTT with a program's key."""
+    return b64encode(signing_key(number).sign(ott.encode(), PKCS1v15(), SHA256())).decode()
 
 
 class Watched:
@@ -246,6 +306,7 @@ class World:
     clock: FixedClock
     entropy: ScriptedEntropy
     outbox: Outbox
+    faces: Faces | None
     methods: WatchedMethods
 
     async def enrol(
@@ -277,12 +338,14 @@ def make_world(
     codes: Iterable[str] = (),
     methods: WatchedMethods | None = None,
     clock: FixedClock | None = None,
+    entropy: ScriptedEntropy | None = None,
+    faces: Faces | None = None,
     slow_at_once: int = 2,
 ) -> World:
     """Make an engine over a store in memory, with nobody enrolled."""
     store = store or MemoryStore()
     clock = clock or FixedClock()
-    entropy, outbox = ScriptedEntropy(codes), Outbox()
+    entropy, outbox = entropy or ScriptedEntropy(codes), Outbox()
     methods = methods or WatchedMethods()
     engine = Engine(
         store=store,
@@ -290,7 +353,16 @@ def make_world(
         entropy=entropy,
         methods=methods,
         delivery=outbox,
+        faces=faces,
         limits=limits,
         slow_at_once=slow_at_once,
     )
-    return World(engine=engine, store=store, clock=clock, entropy=entropy, outbox=outbox, methods=methods)
+    return World(
+        engine=engine,
+        store=store,
+        clock=clock,
+        entropy=entropy,
+        outbox=outbox,
+        faces=faces,
+        methods=methods,
+    )

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import assume, given, strategies as st
 
-from tests.factories import ENROLLABLE, PAYMENT, STATEMENT, make_credential, make_user
+from tests.factories import PAYMENT, STATEMENT, make_credential, make_user
 from watchword.domain.action import Action, Risk
 from watchword.domain.challenge import Challenge, all_passed, open_methods, pass_by
 from watchword.domain.decision import Reason, Refusal
@@ -21,7 +21,7 @@ PIN, PHONE, DEVICE, KEY = (
 )
 M = Method
 
-kinds = st.lists(st.sampled_from(ENROLLABLE), unique=True)
+kinds = st.lists(st.sampled_from(CredentialKind), unique=True)
 listed = st.lists(st.sampled_from(PERSONAL_METHODS), min_size=1, max_size=5, unique=True).map(tuple)
 explicit = st.lists(listed, min_size=1, max_size=3).map(tuple)
 users = st.builds(
