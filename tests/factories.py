@@ -172,7 +172,8 @@ class ScriptedEntropy:
 
     def uuid(self) -> str:
         self._issued += 1
-        return str(UUID(int=self._issued, version=4))
+        # Above, too, for ids are drawn from the digits that come first.
+        return str(UUID(int=(self._issued << 80) | self._issued, version=4))
 
     def code(self, digits: int) -> str:
         return next(self._codes, CODE[:digits])

@@ -23,7 +23,7 @@ from watchword.engine.deciding import Decider
 from watchword.engine.enrolment import Enrolment
 from watchword.engine.ports import Clock, Entropy
 from watchword.engine.recent import Records
-from watchword.faces.base import FaceMatcher, FaceUnusableError
+from watchword.faces.base import FaceMatcher, FaceUnavailableError, FaceUnusableError
 from watchword.methods.base import Started
 from watchword.methods.phone import CODE_DIGITS, obfuscated
 from watchword.methods.registry import Methods
@@ -442,8 +442,10 @@ class Engine:
         return await self.slowly(lambda: verifier.verify(answer, user=counting, token=token))
 
     async def _match(self, answer: str | bytes, *, user: UserSecurity) -> bool:
+        if self.faces is None:
+            raise FaceUnavailableError
         template = self.methods.face_map.template(user)
-        if template is None or self.faces is None:
+        if template is None:
             return False
         assert isinstance(answer, bytes)
         try:
