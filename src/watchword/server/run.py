@@ -19,6 +19,7 @@ from watchword.asgi import ASGIApp
 
 READY_SECONDS = 60.0
 _PR_SET_PDEATHSIG = 1
+_TO_STDERR = {"formatter": "generic", "class": "logging.StreamHandler", "stream": "ext://sys.stderr"}
 
 
 class CannotListenError(Exception):
@@ -51,6 +52,8 @@ def run(make: Callable[[], ASGIApp], *, host: str, port: int) -> None:
         http=HTTPModes.http1,
         websockets=False,
         log_level=LogLevels.warning,
+        # On stderr, so that stdout holds the one line that a script waits for.
+        log_dictconfig={"handlers": dict.fromkeys(("console", "access"), _TO_STDERR)},
     )
     threading.Thread(target=_announce, args=(host, port), daemon=True).start()
     server.serve(target_loader=partial(_load, make, os.getpid()), wrap_loader=False)
