@@ -253,3 +253,22 @@ def test_no_mixture_of_sloppiness_leads_past_a_protected_path(
     path = "".join(word + separator for word, separator in zip(words, [*separators, tail], strict=True))
     with pytest.raises(AmbiguousPathError):
         ACTIONS.match("POST", path.upper() if upper else path)
+
+
+@pytest.mark.parametrize(
+    ("wide", "narrow", "within"),
+    [
+        ("POST /a/{x}", "POST /a/b", True),
+        ("POST /a/{x}", "POST /a/{y}", True),
+        ("POST /a/{x:path}", "POST /a/b/c", True),
+        ("POST /a/{x:path}", "POST /a/{y}/c", True),
+        ("POST /a/{x}", "POST /a/{y:path}", False),
+        ("POST /a/b", "POST /a/{x}", False),
+        ("POST /a/{x}", "PUT /a/b", False),
+        ("GET /a/{x}", "HEAD /a/b", True),
+    ],
+)
+def test_a_route_includes_another_whose_requests_are_all_among_its_own(
+    wide: str, narrow: str, *, within: bool
+) -> None:
+    assert Route.parse(wide).includes(Route.parse(narrow)) is within

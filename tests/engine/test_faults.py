@@ -10,6 +10,7 @@ from tests.factories import (
     ADA,
     BATCH,
     FINGERPRINT,
+    GRACE,
     PAY,
     READ,
     STATEMENT,
@@ -19,8 +20,9 @@ from tests.factories import (
     enrolled_pin,
     make_world,
 )
+from watchword.domain.credential import Phone
 from watchword.domain.limits import Limits
-from watchword.domain.method import Method
+from watchword.domain.method import CredentialKind, Method
 from watchword.domain.token import Cleared, Reserved, Spent
 from watchword.engine.deciding import CONFLICTS_MAX, StoreContendedError
 from watchword.engine.engine import Approved, Caller, Engine, Snapshot, StepUp, identify
@@ -63,6 +65,10 @@ WRITES: dict[str, Callable[[Prepared], Awaitable[object]]] = {
     "right": lambda at: at.engine.verify(ada, at.pending, DEVICE, FINGERPRINT),
     "wrong": lambda at: at.engine.verify(ada, at.pending, DEVICE, "x"),
     "enrol": lambda at: at.engine.enrolment.set(ADA, (enrolled_fingerprint(),)),
+    "add": lambda at: at.engine.enrolment.add_device_fingerprint(ADA, "another"),
+    "claim": lambda at: at.engine.enrolment.add_phone(GRACE, "+447700900123"),
+    "replace": lambda at: at.engine.enrolment.replace_phone(ADA, "phone", "+447700900123"),
+    "remove": lambda at: at.engine.enrolment.remove(ADA, CredentialKind.PHONE),
 }
 """The use cases that write."""
 
@@ -83,7 +89,9 @@ async def test_a_conflict_is_decided_anew_until_it_is_stored(name: str, conflict
     for store, number in ((calm, 0), (stormy, conflicts)):
         at = await prepare(store)
         store.conflicts = number
-        answers.append(repr(await WRITES[name](at)))
+        answer = await WRITES[name](at)
+        # The same number is never sealed alike.
+        answers.append(repr(replace(answer, sealed=b"") if isinstance(answer, Phone) else answer))
         assert store.refused == number
         ends.append(await records(at))
     # The same as if nobody had been faster.

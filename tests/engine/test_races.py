@@ -14,12 +14,15 @@ from tests.factories import (
     BATCH,
     CODE,
     FINGERPRINT,
+    GRACE,
     NOW,
+    NUMBER,
     PAY,
     PAYMENT,
     PIN,
     READ,
     STATEMENT,
+    Faces,
     FixedClock,
     WatchedMethods,
     World,
@@ -29,14 +32,16 @@ from tests.factories import (
     make_world,
 )
 from watchword.domain.action import Action
+from watchword.domain.credential import DeviceFingerprint, FaceMap, Phone, Pin
 from watchword.domain.decision import Change, Reason, Refusal
+from watchword.domain.enrolment import StepUpFor
 from watchword.domain.instant import Instant
 from watchword.domain.limits import Limits
-from watchword.domain.method import Method
+from watchword.domain.method import CredentialKind, Method
 from watchword.domain.token import Cleared, Reserved, Revoked, Spent
 from watchword.domain.user import UserId
 from watchword.engine import deciding as module
-from watchword.engine.deciding import BusyError
+from watchword.engine.deciding import BusyError, StoreContendedError
 from watchword.engine.engine import Approved, Caller, Engine, Snapshot, StepUp, Wrong, identify
 from watchword.methods.base import Verifier
 
@@ -63,6 +68,7 @@ def another_process(world: World, methods: WatchedMethods | None = None) -> Engi
         entropy=world.entropy,
         methods=methods or world.methods,
         delivery=world.outbox,
+        faces=world.faces,
         limits=world.engine.limits,
     )
 
@@ -79,7 +85,7 @@ async def ready(world: World, action: Action = PAYMENT) -> str:
 @pytest.fixture
 async def world() -> World:
     """Ada has everything; room for as many tokens as there are racers."""
-    world = make_world(limits=Limits(tokens_live=1000))
+    world = make_world(limits=Limits(tokens_live=1000), faces=Faces())
     await world.enrol(ADA, enrolled_pin(), enrolled_phone(), enrolled_fingerprint())
     return world
 
@@ -206,6 +212,133 @@ async def test_a_change_of_credentials_in_the_middle_of_a_race_leaves_nothing_to
     state = (await world.token(ott)).state
     assert isinstance(state, Spent if isinstance(answer, Approved) else Revoked)
     assert isinstance(await world.engine.protect(ada, PAYMENT, PAY, ott=ott), Refusal)
+
+
+# --- enrolment --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("processes", [1, 4])
+async def test_of_8_who_create_a_pin_at_once_one_does(processes: int) -> None:
+    world = make_world()
+    engines = [world.engine, *(another_process(world) for _ in range(processes - 1))]
+    answers = await at_once(
+        [engines[number % processes].enrolment.add_pin(ADA, f"{number}471") for number in range(8)]
+    )
+    assert kinds(answers) == {"Pin": 1, "already-enrolled": 7}
+    (pin,) = [answer for answer in answers if isinstance(answer, Pin)]
+    assert (await world.user()).credentials == (pin,)
+    assert await world.event_names() == ["credentials.changed"]
+
+
+@pytest.mark.parametrize("processes", [1, 4])
+async def test_of_16_fingerprints_at_once_as_many_are_kept_as_are_allowed(processes: int) -> None:
+    world = make_world()
+    engines = [world.engine, *(another_process(world) for _ in range(processes - 1))]
+    answers = await at_once(
+        [
+            engines[number % processes].enrolment.add_device_fingerprint(ADA, f"device {number % 8}")
+            for number in range(16)
+        ]
+    )
+    assert kinds(answers)["DeviceFingerprint"] == 3
+    kept = (await world.user()).credentials
+    assert len({each.digest for each in kept if isinstance(each, DeviceFingerprint)}) == 3
+
+
+@pytest.mark.parametrize("processes", [1, 4])
+async def test_of_8_users_who_claim_a_number_at_once_one_gets_it(processes: int) -> None:
+    world = make_world()
+    engines = [world.engine, *(another_process(world) for _ in range(processes - 1))]
+    users = [UserId(7_000 + number) for number in range(8)]
+    answers = await at_once(
+        [
+            engines[number % processes].enrolment.add_phone(user_id, NUMBER)
+            for number, user_id in enumerate(users)
+        ]
+    )
+    assert kinds(answers) == {"Phone": 1, "taken": 7}
+    assert sum([bool((await world.user(user_id)).credentials) for user_id in users]) == 1
+
+
+async def test_a_number_that_is_given_back_while_another_claims_it_has_one_owner_or_none(
+    world: World,
+) -> None:
+    second = another_process(world)
+    removed, claimed = await asyncio.gather(
+        world.engine.enrolment.remove(ADA, CredentialKind.PHONE),
+        second.enrolment.add_phone(GRACE, NUMBER),
+    )
+    assert removed is None
+    assert isinstance(claimed, Phone) or claimed == Refusal(Reason.TAKEN)
+    if not isinstance(claimed, Phone):
+        assert isinstance(await second.enrolment.add_phone(GRACE, NUMBER), Phone)
+    assert await second.enrolment.add_phone(UserId(7_000), NUMBER) == Refusal(Reason.TAKEN)
+
+
+async def test_two_who_exchange_their_numbers_at_once_never_have_the_same() -> None:
+    world = make_world()
+    second, other = another_process(world), "+447700900123"
+    mine, theirs = (
+        await world.engine.enrolment.add_phone(ADA, NUMBER),
+        await world.engine.enrolment.add_phone(GRACE, other),
+    )
+    assert isinstance(mine, Phone)
+    assert isinstance(theirs, Phone)
+    answers = await at_once(
+        [
+            world.engine.enrolment.replace_phone(ADA, mine.id, other),
+            second.enrolment.replace_phone(GRACE, theirs.id, NUMBER),
+        ]
+    )
+    assert kinds(answers)["taken"] >= 1
+    digests = [phone.digest for user_id in (ADA, GRACE) for phone in (await world.user(user_id)).phones()]
+    assert len(set(digests)) == 2
+
+
+@pytest.mark.attack(20)
+@pytest.mark.parametrize("processes", [1, 2])
+async def test_of_enrolling_and_spending_at_once_the_token_is_spent_before_or_never(
+    world: World, processes: int
+) -> None:
+    for _ in range(8):
+        ott = await ready(world)
+        before = len(await world.event_names())
+        other = world.engine if processes == 1 else another_process(world)
+        added, answer = await asyncio.gather(
+            other.enrolment.add_face_map(ADA, b"a face"), world.engine.protect(ada, PAYMENT, PAY, ott=ott)
+        )
+        assert isinstance(added, FaceMap)
+        names = (await world.event_names())[before:]
+        state = (await world.token(ott)).state
+        if isinstance(answer, Approved):
+            assert isinstance(state, Spent)
+            assert names.index("token.spent") < names.index("credentials.changed")
+        else:
+            assert isinstance(state, Revoked)
+        assert isinstance(await world.engine.protect(ada, PAYMENT, PAY, ott=ott), StepUp)
+        assert await other.enrolment.remove(ADA, CredentialKind.FACE_MAP) is None
+
+
+@pytest.mark.attack(20)
+@pytest.mark.parametrize("processes", [1, 2])
+async def test_of_two_additions_that_are_each_free_one_is_made(processes: int) -> None:
+    """Ada has a phone; whoever holds her access token alone gets no two factors of his own."""
+    world = make_world(faces=Faces())
+    await world.enrol(ADA, enrolled_phone())
+    rule = StepUpFor.TWO_FACTORS
+    engines = [world.engine, another_process(world)][:processes]
+    for kind in (CredentialKind.PIN, CredentialKind.FACE_MAP):
+        assert await engines[-1].enrolment.step_up(ADA, adds=kind, when=rule) is None
+    answers = await asyncio.gather(
+        engines[0].enrolment.add_pin(ADA, "4711", unasked=rule),
+        engines[-1].enrolment.add_face_map(ADA, b"a face", unasked=rule),
+        return_exceptions=True,
+    )
+    assert sum(isinstance(answer, StoreContendedError) for answer in answers) == 1
+    user = await world.user()
+    assert len(user.credentials) == 2
+    assert world.faces is not None
+    assert len(world.faces.kept) == sum(isinstance(each, FaceMap) for each in user.credentials)
 
 
 # --- what happens between the look and the write ----------------------------------------------

@@ -17,6 +17,7 @@ from tests.factories import (
 from watchword.domain.credential import Credential
 from watchword.domain.user import UserId
 from watchword.methods.device_fingerprint import DeviceFingerprintMethod
+from watchword.methods.keyring import Keyring
 
 METHOD = DeviceFingerprintMethod(KEYRING)
 
@@ -49,3 +50,11 @@ def test_a_device_that_was_moved_to_another_user_does_not_pass() -> None:
 
 def test_the_stored_form_does_not_hold_the_fingerprint() -> None:
     assert FINGERPRINT not in repr(enrolled_fingerprint())
+
+
+@pytest.mark.attack(182)
+def test_a_device_under_an_old_key_still_passes() -> None:
+    rotated = DeviceFingerprintMethod(Keyring({1: bytes(range(32)), 2: bytes([7] * 32)}, active=2))
+    user = replace(make_user(), credentials=(enrolled_fingerprint(),))
+    assert rotated.is_enrolled(FINGERPRINT, user=user)
+    assert not rotated.is_enrolled("another", user=user)

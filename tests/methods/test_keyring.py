@@ -131,3 +131,25 @@ def test_a_ring_without_its_active_key_is_refused() -> None:
 
 def test_a_ring_never_shows_its_keys() -> None:
     assert repr(Keyring({2: NEW, 1: OLD}, active=1)) == "Keyring([1, 2], active=1)"
+
+
+# --- digests under every key ------------------------------------------------------------------
+
+
+@pytest.mark.attack(182)
+def test_digests_come_under_every_key_of_the_ring_the_active_one_first() -> None:
+    ring = Keyring({1: NEW, 2: OLD, 3: bytes([3] * 32)}, active=2)
+    digests = ring.digests(Purpose.PHONE_DIGEST, b"+6588888888")
+    assert [digest[0] for digest in digests] == [2, 1, 3]
+    assert digests[0] == ring.digest(Purpose.PHONE_DIGEST, b"+6588888888")
+    assert digests[1] == RING.digest(Purpose.PHONE_DIGEST, b"+6588888888")
+    assert len({digest[1:] for digest in digests}) == 3
+    assert all(ring.matches(Purpose.PHONE_DIGEST, digest, b"+6588888888") for digest in digests)
+
+
+def test_digests_for_another_purpose_or_of_other_fields_are_others() -> None:
+    ring = Keyring({1: NEW, 2: OLD}, active=1)
+    digests = set(ring.digests(Purpose.PHONE_DIGEST, b"ab", b"c"))
+    assert not digests & set(ring.digests(Purpose.CODE, b"ab", b"c"))
+    assert not digests & set(ring.digests(Purpose.PHONE_DIGEST, b"a", b"bc"))
+    assert RING.digests(Purpose.CODE, b"x") == [RING.digest(Purpose.CODE, b"x")]

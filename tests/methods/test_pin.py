@@ -113,3 +113,38 @@ def test_a_pin_under_an_old_key_still_passes_and_under_a_removed_one_is_an_error
 
 def test_a_pin_is_compared_off_the_event_loop() -> None:
     assert METHOD.slow
+
+
+# --- what is guessed first --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "pin",
+    [
+        *(digit * 4 for digit in "0123456789"),  # One digit over and over,
+        *("1212", "6969", "0707", "9090", "121212", "12121"),  # one pair over and over,
+        *("0123", "1234", "6789", "7890", "8901", "012345", "90123"),  # a run up, past nine too,
+        *("3210", "9876", "4321", "1098", "0987", "543210"),  # a run down,
+        *("2580", "0852", "1379", "7913", "1397"),  # a way over the keypad,
+        *("1900", "1984", "1999", "2000", "2001", "2029"),  # a year of birth.
+    ],
+)
+def test_what_is_guessed_first_is_trivial(pin: str) -> None:
+    assert module.is_trivial(pin)
+
+
+@pytest.mark.parametrize(
+    "pin",
+    [
+        *("4711", "1235", "1243", "0124", "9875", "1221", "1122", "1213", "7135", "5555556"),
+        *("1899", "2030", "2100", "1800", "9119", "198412", "2468", "1357", "9630", "00001"),
+    ],
+)
+def test_other_pins_are_not(pin: str) -> None:
+    assert not module.is_trivial(pin)
+
+
+def test_of_all_pins_of_four_digits_few_are_refused() -> None:
+    trivial = [pin for pin in (f"{number:04}" for number in range(10_000)) if module.is_trivial(pin)]
+    # 10 digits, 90 pairs, 10 runs each way, 5 ways over the keypad, 130 years; 1919 and 2020 are two of these.
+    assert len(trivial) == 10 + 90 + 20 + 5 + 130 - 2
