@@ -9,15 +9,16 @@ wrongly must be able to read why.
 from __future__ import annotations
 
 import re
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from watchword import problems, protected, wire
 from watchword.domain.application import ApplicationId, ClientKey, KeyScope
+from watchword.jose import compact
 from watchword.jose.compact import JoseError
 from watchword.jose.envelope import (
     JoseMethod,
-    Opened,
     open_jwe,
     open_jws_jwe,
     seal_direct,
@@ -26,7 +27,7 @@ from watchword.jose.envelope import (
     signature_algorithm,
     verify_jws,
 )
-from watchword.server.body import BadRequestError, check_json_headers, decode, read
+from watchword.server.body import BODY_MAX, BadRequestError, Large, check_json_headers, decode, read
 
 if TYPE_CHECKING:
     from watchword.asgi import Headers
@@ -69,6 +70,7 @@ class Envelope:
         """
         self._engine = engine
         self._keys = keys
+        self._large = Large()
 
     async def open(self, call: Call, operation: Operation, *, required: bool) -> None:
         """
@@ -86,11 +88,21 @@ class Envelope:
             raise _unsupported(f"Send X-TW-JOSE-Method: {operation.jose.only}.")
         if method is None:
             if required and operation.jose is not None:
-                raise _unsupported("Send the body as application/jose+json, with X-TW-JOSE-Method.")
+                raise _unsupported("Send the body as application/jose+json, with X-TW-JOSE-Method: jwe.")
             check_json_headers(headers)
-            call.payload = await read(call.request, limit=operation.body_max)
+            with self._large.one(call.user_id) if operation.body_max > BODY_MAX else nullcontext():
+                call.payload = await read(call.request, limit=operation.body_max)
         else:
-            _refuse_encoded(headers)
+            if (
+                required
+                and method is JoseMethod.JWS
+                and operation.jose is not None
+                and not operation.jose.only
+            ):
+                raise _unsupported(
+                    "A signed body can be read: encrypt it, by X-TW-JOSE-Method: jwe or jws+jwe."
+                )
+            _check_jose_headers(headers, has_body=operation.body is not None)
             body = await read(call.request, limit=operation.body_max)
             sealed = await self._unseal(call, method, body, operation)
             call.sealed = sealed if _wants_jose(headers) or operation.jose.only is not None else None  # type: ignore[union-attr]
@@ -109,6 +121,8 @@ class Envelope:
             if method is JoseMethod.JWS:
                 call.payload = verify_jws(body, url=url, keys=await self._signers(call), now=now)
                 sealed.signed_by = signature_algorithm(body)
+                header = compact.header(body.partition(b".")[0])
+                self._check_bound(call, header.get("ott"), header.get("iat"), signed=True)
                 return sealed
             if method is JoseMethod.JWE:
                 opened = open_jwe(body, keys=self._keys)
@@ -120,7 +134,7 @@ class Envelope:
             raise BadRequestError(
                 problems.jose_refused(str(error), signed=error.inside or method is JoseMethod.JWS)
             ) from None
-        self._check_bound(call, opened)
+        self._check_bound(call, opened.ott, opened.issued_at, signed=False)
         call.payload = opened.payload
         if operation.jose is not None and operation.jose.to_uploaded_key:
             sealed.to = await self._answer_key(call, opened.kid)
@@ -128,14 +142,16 @@ class Envelope:
             sealed.content_key = opened.content_key
         return sealed
 
-    def _check_bound(self, call: Call, opened: Opened) -> None:
-        """Refuse a body that was encrypted for another token, or long ago, where it says so itself."""
-        old = opened.issued_at is not None and not (
-            -BOUND_SECONDS <= self._engine.clock.now() // 1000 - opened.issued_at <= BOUND_SECONDS
-        )
-        if old or opened.ott not in {None, call.ott}:
+    def _check_bound(self, call: Call, ott: str | None, issued_at: int | None, *, signed: bool) -> None:
+        """Refuse a body that was sealed for another token, or long ago, where its header says so itself."""
+        age = 0 if issued_at is None else self._engine.clock.now() // 1000 - issued_at
+        if ott is not None:
+            # A change of credentials brings the token of its approval.
+            known = call.ott or protected.presented_ott(call.scope["headers"])
+            ott = None if ott == known else ott
+        if ott is not None or not -BOUND_SECONDS <= age <= BOUND_SECONDS:
             raise BadRequestError(
-                problems.jose_refused("the body was encrypted for another call", signed=False)
+                problems.jose_refused("the body was sealed for another call", signed=signed)
             )
 
     async def seal(self, body: bytes, call: Call) -> bytes:
@@ -195,7 +211,11 @@ def _wants_jose(headers: Headers) -> bool:
     return not accepted or b"jose" in accepted.lower() or _ASKS_JSON.search(accepted) is None
 
 
-def _refuse_encoded(headers: Headers) -> None:
+def _check_jose_headers(headers: Headers, *, has_body: bool) -> None:
+    if has_body and any(
+        name == b"content-type" and not _JOSE_TYPE.fullmatch(value.strip()) for name, value in headers
+    ):
+        raise _unsupported("Send the body as application/jose+json.")
     if any(
         name == b"content-encoding" and value.strip().lower() not in {b"", b"identity"}
         for name, value in headers
