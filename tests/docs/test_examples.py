@@ -15,9 +15,9 @@ from typing import Self
 import msgspec
 import pytest
 
-from tests.docs.documents import NAMES, Block, blocks, read
+from tests.docs.documents import NAMES, ROOT, Block, blocks, read
 from tests.docs.shell import Transcript, environment
-from watchword.config import parse
+from watchword.serving.settings import parse
 
 SANDBOX = "127.0.0.1:8000"
 OWN = "127.0.0.1:9000"
@@ -58,7 +58,8 @@ def test_every_block_is_of_a_kind_that_is_known(name: str) -> None:
 def test_every_policy_shown_is_one_that_is_taken(name: str) -> None:
     for block in blocks(read(name)):
         if block.language == "toml" and block.file != "pyproject.toml":
-            parse(block.text, source=f"{name}:{block.line}")
+            _, mistakes = parse(block.text, folder=ROOT, source=f"{name}:{block.line}")
+            assert mistakes == []
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -6,16 +6,19 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import fields
 
+import msgspec
 import pytest
 
 from tests.docs.documents import ROOT, prose, read
 from watchword import cli, wire
+from watchword.auth.settings import GatewayTable, IntrospectionTable, IssuerTable, TokenTable
 from watchword.auth.static import StaticTokens
-from watchword.config import ActionTable, ConfigError, SessionTable, parse
+from watchword.config import SERVING, ActionTable, ConfigError, EnrolmentTable, SessionTable, parse
 from watchword.domain.decision import EventName, Reason
 from watchword.domain.limits import Limits
 from watchword.engine.engine import Engine
 from watchword.engine.ports import SystemClock, SystemEntropy
+from watchword.faces.settings import FaceTable
 from watchword.jose.keys import ServerKeys
 from watchword.methods.keyring import Keyring
 from watchword.methods.registry import Methods
@@ -24,6 +27,15 @@ from watchword.sandbox.people import ADA, GRACE, SIGNER, NewUser
 from watchword.sandbox.world import ACTIONS, LIMITS
 from watchword.server.api import Api
 from watchword.server.settings import Settings
+from watchword.serving.settings import (
+    ApplicationTable,
+    AppTable,
+    DeliveryTable,
+    KeysTable,
+    PersonalTokensTable,
+    ServerTable,
+    StoreTable,
+)
 from watchword.store.memory import MemoryStore
 
 CONFIGURATION = read("docs/reference/configuration.md")
@@ -49,8 +61,26 @@ def _first_cells(text: str) -> set[str]:
 
 # --- settings ---------------------------------------------------------------------------------
 
+TABLES: dict[str, type[msgspec.Struct]] = {
+    "enrolment": EnrolmentTable,
+    "server": ServerTable,
+    "keys": KeysTable,
+    "store": StoreTable,
+    "applications": ApplicationTable,
+    "issuers": IssuerTable,
+    "introspection": IntrospectionTable,
+    "tokens": TokenTable,
+    "gateway": GatewayTable,
+    "personal_tokens": PersonalTokensTable,
+    "delivery": DeliveryTable,
+    "face": FaceTable,
+    "app": AppTable,
+}
+
 SETTINGS = {
-    row[0].strip("`"): row[1:] for row in _rows(CONFIGURATION) if re.match(r"`[a-z]+\.[a-z_]+`$", row[0])
+    row[0].strip("`"): row[1:]
+    for row in _rows(CONFIGURATION)
+    if re.match(r"`[a-z_]+\.[a-z_0-9]+`$", row[0]) and not row[0].startswith("`watchword.")
 }
 
 
@@ -62,13 +92,38 @@ def _settings() -> Iterator[str]:
     for field in fields(Limits):
         if field.name != "session_seconds":
             yield f"limits.{field.name}"
+    for table, struct in TABLES.items():
+        for name in struct.__struct_fields__:
+            yield f"{table}.{name}"
 
 
-BOUNDED = [name for name in _settings() if not name.startswith("actions.")]
+BOUNDED = [name for name in _settings() if name.startswith(("session.", "limits."))]
 
 
 def test_every_setting_is_documented_and_every_documented_setting_exists() -> None:
     assert set(SETTINGS) == set(_settings())
+
+
+def test_every_table_of_a_server_is_among_them() -> None:
+    assert {"enrolment", *SERVING} == TABLES.keys()
+
+
+@pytest.mark.parametrize(
+    "name", [f"{table}.{name}" for table in TABLES for name in TABLES[table].__struct_fields__]
+)
+def test_a_default_that_is_a_number_or_a_name_is_the_one_that_is_documented(name: str) -> None:
+    table, _, key = name.partition(".")
+    struct = TABLES[table]
+    field = next(field for field in msgspec.structs.fields(struct) if field.name == key)
+    shown = SETTINGS[name][0]
+    if field.required:
+        assert shown.startswith("required"), name
+    elif isinstance(field.default, bool):
+        assert shown.startswith(f"`{str(field.default).lower()}`"), name
+    elif isinstance(field.default, int | float):
+        assert shown == f"{field.default:g}", name
+    elif isinstance(field.default, str):
+        assert shown == f"`{field.default}`", name
 
 
 @pytest.mark.parametrize("name", BOUNDED)
