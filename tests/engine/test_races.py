@@ -230,6 +230,22 @@ async def test_of_8_who_create_a_pin_at_once_one_does(processes: int) -> None:
     assert await world.event_names() == ["credentials.changed"]
 
 
+@pytest.mark.parametrize("processes", [1, 8])
+async def test_of_8_who_enrol_a_face_at_once_one_does_and_the_matcher_keeps_that_one_alone(
+    processes: int,
+) -> None:
+    world = make_world(faces=Faces())
+    engines = [world.engine, *(another_process(world) for _ in range(processes - 1))]
+    answers = await at_once(
+        [engines[number % processes].enrolment.add_face_map(ADA, b"face %d" % number) for number in range(8)]
+    )
+    assert kinds(answers) == {"FaceMap": 1, "already-enrolled": 7}
+    (face,) = (await world.user()).credentials
+    assert isinstance(face, FaceMap)
+    assert world.faces is not None
+    assert world.faces.kept == [world.methods.face_map.open(face, user_id=ADA)]
+
+
 @pytest.mark.parametrize("processes", [1, 4])
 async def test_of_16_fingerprints_at_once_as_many_are_kept_as_are_allowed(processes: int) -> None:
     world = make_world()

@@ -39,25 +39,29 @@ from watchword.domain.action import Action, Bind, Spend
 from watchword.domain.application import Application, ApplicationId
 from watchword.domain.binding import Binding, bind
 from watchword.domain.challenge import all_passed
-from watchword.domain.credential import Credential, Pin
-from watchword.domain.decision import Change, Event, EventName
+from watchword.domain.credential import Credential, DeviceFingerprint, Pin, PublicKey
+from watchword.domain.decision import Change, Event, EventName, Refusal
 from watchword.domain.destination import Destination
 from watchword.domain.instant import after
 from watchword.domain.limits import DAY_SECONDS, Limits
-from watchword.domain.method import Factor, Method
+from watchword.domain.method import CredentialKind, Factor, Method
 from watchword.domain.owner import Owner
 from watchword.domain.token import OneTimeToken, TokenId
 from watchword.domain.user import UserId, UserSecurity
 from watchword.engine.deciding import StoreContendedError
 from watchword.engine.engine import Approved, Caller, Engine, Snapshot, StepUp, Wrong, identify
 from watchword.methods.base import Verifier
+from watchword.methods.keyring import Keyring
 from watchword.methods.registry import Methods
+from watchword.methods.signature import SignatureMethod
 from watchword.store.base import Store, StoreUnavailableError
 from watchword.store.memory import MemoryStore
 
 SEEDS = 200
 CLIENTS = 6
 STEPS = 40
+CHANGES = 0.01
+"""How often somebody enrols or removes something, which voids all that is open."""
 LIMITS = Limits(tokens_live=5, sends_per_number=6, disable_pin_after=0)
 REQUESTS = {
     STATEMENT: [READ, bind("GET", b"/other", b"")],
@@ -65,13 +69,16 @@ REQUESTS = {
     BATCH: [bind("POST", b"/batch", b""), bind("POST", b"/batch", b"", b"another body")],
 }
 ACTIONS = {action.name: action for action in REQUESTS}
+PROGRAM = UserId(GRACE + 1)
+"""Signs, and answers nothing else."""
+USERS = (ADA, GRACE, PROGRAM)
 RIGHT = {Method.PIN: PIN, Method.PARTNER_DEVICE_FINGERPRINT: FINGERPRINT}
 NOT_TRIED = {
     EventName.CREDENTIAL_DISABLED,
     EventName.TOKEN_SPENT,  # Counted by how it was spent.
-    EventName.SUBJECT_LINKED,
-    EventName.KEY_UPLOADED,
+    *(name for name in EventName if name.value.startswith(("key.", "subject."))),  # Of applications.
 }
+SIGNATURE = "right"
 ANSWERED = (*[Method.PIN] * 3, *[Method.PARTNER_DEVICE_FINGERPRINT] * 3, Method.SMS, Method.VOICE)
 
 Maker = Callable[[], Store]
@@ -86,8 +93,19 @@ class QuickPin:
         return answer == PIN and any(isinstance(entry, Pin) for entry in user.credentials)
 
 
+class QuickSignature(SignatureMethod):
+    """A signature that costs nothing either."""
+
+    def verify(self, answer: str, *, user: UserSecurity, token: OneTimeToken) -> bool:
+        return answer == SIGNATURE and any(isinstance(entry, PublicKey) for entry in user.credentials)
+
+
 class QuickMethods(Methods):
-    """The real methods, but for the PIN."""
+    """The real methods, but for the PIN and signatures."""
+
+    def __init__(self, keyring: Keyring) -> None:
+        super().__init__(keyring)
+        self.signature = QuickSignature()
 
     def verifier(self, method: Method) -> Verifier | None:
         return QuickPin() if method is Method.PIN else super().verifier(method)
@@ -182,17 +200,22 @@ class Run:
     passed: list[tuple[str, Method]] = field(default_factory=list[tuple[str, Method]])
     busy: Counter[str] = field(default_factory=Counter[str])
     done: Counter[str] = field(default_factory=Counter[str])
+    signed: set[str] = field(default_factory=set[str])
     log: list[str] = field(default_factory=list[str])
     skill: float = 1.0
 
     # --- what clients do ----------------------------------------------------------------------
 
     async def client(self) -> None:
-        steps = [self.protect] * 4 + [self.verify] * 12 + [self.trigger] * 3 + [self.look, self.world]
+        personal = [self.protect] * 4 + [self.verify] * 12 + [self.trigger] * 3 + [self.look, self.world]
         for _ in range(STEPS):
-            step = self.random.choice(steps)
+            user_id = self.random.choice((ADA, ADA, ADA, ADA, GRACE, GRACE, PROGRAM))
+            signs = user_id == PROGRAM
+            step = self.random.choice([self.protect] if signs else personal)
+            if self.random.random() < CHANGES:
+                step = self.change
             try:
-                await step(Caller(self.random.choice((ADA, ADA, GRACE))))
+                await step(Caller(user_id, signs=signs))
             except (StoreUnavailableError, StoreContendedError) as error:
                 self.log.append(type(error).__name__)
 
@@ -210,9 +233,16 @@ class Run:
             action, binding = presented.action, presented.binding
         ott = None if presented is None else presented.ott
         engine = self.random.choice(self.engines)
-        answer = await engine.protect(caller, action, binding, ott=ott)
+        signature = None
+        if caller.signs and presented is not None:
+            signature = SIGNATURE if self.random.random() < self.skill else "wrong"
+            self.given[presented.ott, Method.SIGNATURE] += signature == SIGNATURE
+        answer = await engine.protect(caller, action, binding, ott=ott, signature=signature)
         self.log.append(repr(answer))
-        if isinstance(answer, StepUp):
+        if isinstance(answer, Wrong):
+            assert signature == "wrong"
+            self.answered["challenge.failed"] += 1
+        elif isinstance(answer, StepUp):
             self.answered["token.issued"] += 1
             self.issued.append(Issued(answer.ott, caller.user_id, action, binding))
         elif isinstance(answer, Approved) and answer.token is None:
@@ -220,6 +250,11 @@ class Run:
             assert action.risk == "low", "high risk passed without a token"
         elif isinstance(answer, Approved):
             assert presented is not None
+            if caller.signs and presented.ott not in self.signed:
+                # Once; one that was given back is not signed for again.
+                self.signed.add(presented.ott)
+                self.answered["challenge.passed"] += 1
+                self.passed.append((presented.ott, Method.SIGNATURE))
             await self.handle(engine, caller, action, binding, presented, answer)
 
     async def handle(
@@ -298,9 +333,35 @@ class Run:
             case 1:
                 self.outbox.down = not self.outbox.down
             case 2 if self.random.random() < 0.2:
-                await self.engines[0].enrolment.set(caller.user_id, credentials(caller.user_id))
+                await self.anew(caller)
             case _:
                 self.clock.advance(0.5)
+
+    async def change(self, caller: Caller) -> None:
+        """Enrol one device more, or remove one of these, or begin anew."""
+        enrolment = self.random.choice(self.engines).enrolment
+        fate = self.random.random()
+        if caller.signs or fate < 0.2:
+            await self.anew(caller)
+            return
+        answer: object
+        if fate < 0.6:
+            name = f"device {self.random.randrange(5)}"
+            answer = await enrolment.add_device_fingerprint(caller.user_id, name)
+        else:
+            user = await enrolment.user(caller.user_id)
+            assert user is not None
+            # The first one stays: it is what clients answer with.
+            more = [each.id for each in user.credentials if isinstance(each, DeviceFingerprint)][1:]
+            answer = await enrolment.remove(
+                caller.user_id, CredentialKind.DEVICE_FINGERPRINT, self.random.choice([*more, "unknown"])
+            )
+        self.log.append(repr(answer))
+        self.answered["credentials.changed"] += not isinstance(answer, Refusal)
+
+    async def anew(self, caller: Caller) -> None:
+        await self.engines[0].enrolment.set(caller.user_id, credentials(caller.user_id))
+        self.answered["credentials.changed"] += 1
 
     # --- what must hold -----------------------------------------------------------------------
 
@@ -308,12 +369,13 @@ class Run:
         events = [event for _, event in await self.store.inner.events(limit=100_000)]
         await self._passed_stays_passed()
         self._each_answer_has_its_event(events)
-        for user_id in (ADA, GRACE):
+        for user_id in USERS:
             theirs = [event for event in events if event.user_id == user_id]
             self._guesses_are_limited(theirs)
             self._credentials_void_tokens(theirs)
             self._sends_are_limited(theirs)
             await self._few_are_open(user_id)
+            await self._few_are_enrolled(user_id)
 
     async def _passed_stays_passed(self) -> None:
         """I3 and I4: passed is exactly what was answered right, and stays so."""
@@ -338,6 +400,7 @@ class Run:
             "token.spent before",
             "token.reserved",
             "session.used",
+            "credentials.changed",
         ):
             assert stored[name] == self.answered[name] + self.store.lost[name], name
         assert len(self.outbox.messages) <= stored["code.sent"]
@@ -353,6 +416,8 @@ class Run:
                 EventName.TOKEN_ISSUED,
             }:
                 assert event.at >= locked_until, "something happened during a lock"
+            if event.name is EventName.CREDENTIALS_CHANGED and event.details:
+                assert event.at >= locked_until, "he changed something while he was locked"
             if event.name is EventName.CHALLENGE_FAILED:
                 for factor in (Method(str(event.details["method"])).factor, None):
                     row[factor] += 1
@@ -390,8 +455,16 @@ class Run:
         now = self.clock.now()
         assert sum(token.is_open(limits=LIMITS, now=now) for token in theirs) <= LIMITS.tokens_live
 
+    async def _few_are_enrolled(self, user_id: UserId) -> None:
+        user = await self.store.inner.user(user_id)
+        assert user is not None
+        devices = [each.digest for each in user.credentials if isinstance(each, DeviceFingerprint)]
+        assert len(set(devices)) == len(devices) <= LIMITS.device_fingerprints
+
 
 def credentials(user_id: UserId) -> tuple[Credential, ...]:
+    if user_id == PROGRAM:
+        return (PublicKey(id="key", spki=b"", enrolled_at=NOW),)
     return (
         Pin(id="pin", sealed=b"", enrolled_at=NOW),
         enrolled_phone(user_id, f"+65{user_id:08}"),
@@ -417,8 +490,8 @@ async def simulate(seed: int, make_store: Maker = MemoryStore) -> Run:
     ]
     run = Run(random, store, clock, outbox, engines, skill=random.choice((0.3, 0.85, 0.85)))
     store.calm = True
-    for user_id in (ADA, GRACE):
-        await engines[0].enrolment.set(user_id, credentials(user_id))
+    for user_id in USERS:
+        await run.anew(Caller(user_id))
     store.calm = False
     async with asyncio.TaskGroup() as clients:
         for _ in range(CLIENTS):
@@ -453,6 +526,7 @@ async def test_the_runs_reach_what_they_are_meant_to_try() -> None:
     assert total["token.spent before"] > 20
     assert total["token.spent on-success"] > 5
     assert total["user.locked"] > 5
+    assert total["credentials.changed"] > 30 * len(USERS) + 20
     assert lost["token.spent before"] > 0
     assert lost["challenge.failed"] > 0
 

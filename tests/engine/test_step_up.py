@@ -32,7 +32,7 @@ from watchword.domain.instant import Instant, after
 from watchword.domain.limits import DAY_SECONDS, Limits
 from watchword.domain.method import CredentialKind, Method
 from watchword.domain.token import Cleared, Reserved, Revoked, Spent
-from watchword.engine.engine import Approved, Caller, Snapshot, StepUp, Wrong, identify, in_words
+from watchword.engine.engine import Approved, Caller, Engine, Snapshot, StepUp, Wrong, identify, in_words
 
 ada, grace = Caller(ADA), Caller(GRACE)
 OTHER = bind("POST", b"/v3/profiles/435036/transfers/10/payments", b"")
@@ -430,6 +430,23 @@ async def test_when_nobody_could_deliver_the_token_stays_usable_at_once(world: W
     assert isinstance(await world.engine.trigger(ada, ott, Method.SMS), str)
     assert isinstance(await world.engine.verify(ada, ott, Method.SMS, CODE), Snapshot)
     assert "code.undelivered" in await world.event_names()
+
+
+async def test_where_nobody_carries_codes_any_more_a_token_from_before_is_not_delivered(world: World) -> None:
+    ott = await stepped_up(world)
+    without = Engine(
+        store=world.store,
+        clock=world.clock,
+        entropy=world.entropy,
+        methods=world.methods,
+        delivery=None,
+        limits=world.engine.limits,
+    )
+    with pytest.raises(DeliveryError):
+        await without.trigger(ada, ott, Method.SMS)
+    issued = await without.protect(ada, STATEMENT, READ)
+    assert isinstance(issued, StepUp)
+    assert issued.token.open_methods() == [(Method.PIN, Method.PARTNER_DEVICE_FINGERPRINT)]
 
 
 async def test_undelivered_codes_stay_counted_so_that_a_failing_provider_is_not_called_without_end(

@@ -146,5 +146,5 @@ def test_other_pins_are_not(pin: str) -> None:
 
 def test_of_all_pins_of_four_digits_few_are_refused() -> None:
     trivial = [pin for pin in (f"{number:04}" for number in range(10_000)) if module.is_trivial(pin)]
-    # 10 digits, 90 pairs, 10 runs each way, 5 ways over the keypad, 130 years; 1919 and 2020 are two of these.
+    # 10 digits, 90 pairs, 10 runs each way, 5 on the keypad, 130 years; 1919 and 2020 are two of these.
     assert len(trivial) == 10 + 90 + 20 + 5 + 130 - 2
