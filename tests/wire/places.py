@@ -253,6 +253,16 @@ def _ours() -> Iterator[Place]:
         ("Public keys, ours: delete", "DELETE", "delete_key", f"{keys}/{{publicKeyId}}", {204}),
     ):
         yield from _places(call, method, story, v1=(path,), by="M", documented=documented)
+    uploaded = "/auth/jose/request/public-keys/{keyId}"
+    yield from _places(
+        "JOSE keys, ours: revoke",
+        "DELETE",
+        "revoke_key",
+        v1=(f"/v1{uploaded}",),
+        calendar=uploaded,
+        by="CM",
+        documented={204},
+    )
 
 
 PLACES = tuple(_all())

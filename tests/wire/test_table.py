@@ -111,6 +111,7 @@ class Scene:
             "deviceFingerprintId": UUID,
             "phoneNumberId": 1,
             "publicKeyId": UUID,
+            "keyId": UUID,
         }
         return self.place.path.format_map(given | parameters)
 
@@ -706,6 +707,13 @@ def delete_key(scene: Scene) -> None:
     _delete(scene, person, "public.key.not.found", publicKeyId=listed[0]["publicKeyId"])
 
 
+def revoke_key(scene: Scene) -> None:
+    _upload_both(scene)
+    uploaded = "00000000-0000-4000-8000-000000000001"
+    scene.must(204, keyId=uploaded)
+    scene.must(404, keyId=uploaded, code="jose.key.not.found")
+
+
 STORIES: Mapping[str, Callable[[Scene], None]] = {
     story.__name__: story
     for story in (
@@ -735,6 +743,7 @@ STORIES: Mapping[str, Callable[[Scene], None]] = {
         list_keys,
         create_key,
         delete_key,
+        revoke_key,
     )
 }
 
@@ -797,6 +806,7 @@ async def served(place: Place) -> tuple[str, dict[str, int]]:
         "deviceFingerprintId": UUID,
         "phoneNumberId": 1,
         "publicKeyId": UUID,
+        "keyId": UUID,
     }
     target = place.path.format_map(given)
     by = ""
