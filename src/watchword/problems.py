@@ -276,6 +276,16 @@ def jose_refused(reason: str, *, signed: bool) -> Problem:
     return document(400, answer, {})
 
 
+def busy() -> Problem:
+    """Answer when a part of the server has as much to do as it takes at once."""
+    return problem(
+        503,
+        wire.Code.SERVICE_UNAVAILABLE,
+        "Nothing was decided. Try again in a moment.",
+        headers={wire.RETRY_AFTER: str(RETRY_SOON_SECONDS)},
+    )
+
+
 def malformed(message: str, *, path: str | None = None) -> Problem:
     """Answer a request that cannot be read."""
     return problem(400, wire.Code.REQUEST_MALFORMED, message, path=path)

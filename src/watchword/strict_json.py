@@ -71,9 +71,11 @@ def is_ambiguous(text: bytes) -> bool:
 
 def _depth(text: bytes) -> int:
     deepest = depth = 0
-    for bracket in _BRACKETS.findall(_STRING.sub(b"", text)):
-        depth += 1 if bracket in b"[{" else -1
+    for bracket in _BRACKETS.finditer(_STRING.sub(b"", text)):
+        depth += 1 if bracket[0] in b"[{" else -1
         deepest = max(deepest, depth)
+        if deepest > DEPTH_MAX:
+            break  # As deep as it need be known.
     return deepest
 
 

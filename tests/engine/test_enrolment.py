@@ -141,7 +141,7 @@ async def test_the_fourth_fingerprint_and_the_sixth_key_are_too_many(world: Worl
         await enrolment.add_device_fingerprint(ADA, fingerprint)
     assert await enrolment.add_device_fingerprint(ADA, FINGERPRINTS[3]) == Refusal(Reason.TOO_MANY)
     assert await enrolment.can_add(ADA, K.DEVICE_FINGERPRINT) == Refusal(Reason.TOO_MANY)
-    again = await enrolment.can_add(ADA, K.DEVICE_FINGERPRINT, fingerprint=FINGERPRINTS[1])
+    again = await enrolment.add_device_fingerprint(ADA, FINGERPRINTS[1])
     assert again == Refusal(Reason.ALREADY_ENROLLED)
     assert await enrolment.remove(ADA, K.DEVICE_FINGERPRINT, ids(await world.user())[1]) is None
     assert not isinstance(await enrolment.add_device_fingerprint(ADA, FINGERPRINTS[3]), Refusal)
@@ -517,6 +517,15 @@ async def test_nothing_new_is_offered_at_high_risk(cool: World, kind: Credential
     cool.clock.advance(COOL)
     both = await cool.engine.protect(ada, PAYMENT, PAY)
     assert isinstance(both, Refusal if kind is K.PHONE else StepUp), "a phone is of the device's own factor"
+
+
+async def test_a_clock_that_was_set_back_makes_no_new_face_count(cool: World) -> None:
+    await cool.engine.enrolment.add_face_map(ADA, FACE)
+    cool.clock.advance(COOL)
+    ott = await stepped_up(cool, PAYMENT)
+    cool.clock.advance(-1)
+    assert await cool.engine.verify(ada, ott, Method.FACE_MAP, FACE) == Wrong(Method.FACE_MAP, 4)
+    assert faces_of(cool).matched == 0
 
 
 async def test_a_replaced_number_cools_down_anew(cool: World) -> None:

@@ -69,6 +69,24 @@ class Application:
         return tuple(key for key in reversed(self.keys) if key.scope is scope and key.is_valid(now))
 
 
+def revoke_key(application: Application, key_id: str, *, now: Instant) -> Change | Refusal:
+    """Let a key be good no longer; ``NOT_SET_UP`` where there is none by that id."""
+    kept = tuple(each for each in application.keys if each.id != key_id)
+    if len(kept) == len(application.keys):
+        return Refusal(Reason.NOT_SET_UP)
+    return Change(
+        application=replace(application, version=application.version + 1, keys=kept),
+        events=(
+            Event(
+                name=EventName.KEY_REVOKED,
+                at=now,
+                user_id=None,
+                details={"application": application.id, "key": key_id},
+            ),
+        ),
+    )
+
+
 def upload_key(application: Application, key: ClientKey, *, limits: Limits, now: Instant) -> Change | Refusal:
     """
     Keep *key*, beside those that are there; the ones that ran out make room.

@@ -38,6 +38,7 @@ class EventName(StrEnum):
     CREDENTIAL_DISABLED = "credential.disabled"
     SUBJECT_LINKED = "subject.linked"
     KEY_UPLOADED = "key.uploaded"
+    KEY_REVOKED = "key.revoked"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,7 +18,7 @@ from watchword.domain.credential import KINDS, Credential
 from watchword.domain.decision import Change, Event, EventName, Reason, Refusal
 from watchword.domain.instant import NEVER, Instant, seconds_until
 from watchword.domain.limits import Limits
-from watchword.domain.method import CredentialKind, Factor, Method
+from watchword.domain.method import PERSONAL_METHODS, CredentialKind, Factor, Method
 from watchword.domain.owner import Owner
 from watchword.domain.token import OneTimeToken, revoked_with
 from watchword.domain.user import UserSecurity
@@ -54,13 +54,14 @@ def step_up(
             something in its place.
         action: ``CREDENTIAL__CHANGE`` as it is configured.
     """
-    factors = {_FACTORS[KINDS[type(credential)]] for credential in user.credentials}
+    kinds = {KINDS[type(credential)] for credential in user.credentials}
+    factors = {_FACTORS[kind] for kind in kinds if kind in _FACTORS}
     if when is StepUpFor.NOTHING or not factors:
         return None
     if len(factors) > 1:
         return action
     disabled = any(credential.disabled for credential in user.credentials)
-    brings_second = adds is not None and _FACTORS[adds] not in factors and not disabled
+    brings_second = adds is not None and _FACTORS.get(adds) not in factors and not disabled
     if brings_second and when is StepUpFor.TWO_FACTORS:
         return None
     return replace(action, risk=Risk.LOW, challenges=None)
@@ -136,14 +137,14 @@ def can_add(
     locked = _locked(user, application, now)
     if locked is not None:
         return locked
-    if repeated:
-        return Refusal(Reason.ALREADY_ENROLLED)
     most = _AT_MOST.get(kind)
     there = sum(
         KINDS[type(credential)] is kind and not credential.disabled for credential in user.credentials
     )
     if most is None:
         return Refusal(Reason.ALREADY_ENROLLED) if there else None
+    if repeated:
+        return Refusal(Reason.ALREADY_ENROLLED)
     return Refusal(Reason.TOO_MANY) if there >= most(limits) else None
 
 
@@ -286,4 +287,5 @@ _AT_MOST: dict[CredentialKind, Callable[[Limits], int]] = {
     CredentialKind.DEVICE_FINGERPRINT: lambda limits: limits.device_fingerprints,
     CredentialKind.PUBLIC_KEY: lambda limits: limits.public_keys,
 }
-_FACTORS: dict[CredentialKind, Factor] = {method.credential: method.factor for method in Method}
+# Of what a person can pass: a key that a program signs with is asked of nobody else.
+_FACTORS: dict[CredentialKind, Factor] = {method.credential: method.factor for method in PERSONAL_METHODS}

@@ -1,8 +1,16 @@
 """The use cases of applications: the keys they upload, and whom an issuer's subject stands for."""
 
+from collections.abc import Callable
 from hashlib import sha256
 
-from watchword.domain.application import Application, ApplicationId, ClientKey, KeyScope, upload_key
+from watchword.domain.application import (
+    Application,
+    ApplicationId,
+    ClientKey,
+    KeyScope,
+    revoke_key,
+    upload_key,
+)
 from watchword.domain.decision import Change, Event, EventName, Refusal
 from watchword.domain.owner import Owner
 from watchword.domain.user import UserId, UserSecurity
@@ -23,11 +31,25 @@ class Applications:
 
     async def upload_key(self, application_id: ApplicationId, key: ClientKey) -> Refusal | None:
         """Keep an application's public key."""
-        for _ in range(_DRAWS_MAX):
-            application = await self._application(application_id)
-            decision = upload_key(
+        return await self._change(
+            application_id,
+            lambda application: upload_key(
                 application, key, limits=self._decider.limits, now=self._decider.clock.now()
-            )
+            ),
+        )
+
+    async def revoke_key(self, application_id: ApplicationId, key_id: str) -> Refusal | None:
+        """Let a key of an application's be good no longer."""
+        return await self._change(
+            application_id,
+            lambda application: revoke_key(application, key_id, now=self._decider.clock.now()),
+        )
+
+    async def _change(
+        self, application_id: ApplicationId, verb: Callable[[Application], Change | Refusal]
+    ) -> Refusal | None:
+        for _ in range(_DRAWS_MAX):
+            decision = verb(await self._application(application_id))
             if isinstance(decision, Refusal):
                 return decision
             if await self._decider.store.commit(decision):

@@ -16,6 +16,7 @@ from watchword.domain.user import UserId, UserSecurity
 from watchword.engine.deciding import Decider, StoreContendedError
 from watchword.engine.ports import Entropy
 from watchword.engine.recent import Records
+from watchword.engine.turns import Turns
 from watchword.faces.base import FaceMatcher, FaceUnavailableError
 from watchword.methods import phone
 from watchword.methods.keyring import KeyMissingError, Purpose, Tampered
@@ -43,6 +44,8 @@ class Enrolment:
         self._methods = methods
         self._entropy = entropy
         self._faces = faces
+        # Costly preparations, one at a time for each user: nobody takes all places of the others.
+        self._preparing = Turns()
 
     # --- looking ------------------------------------------------------------------------------
 
@@ -59,7 +62,6 @@ class Enrolment:
         user_id: UserId,
         kind: CredentialKind,
         *,
-        fingerprint: str | None = None,
         application: str | None = None,
     ) -> Refusal | None:
         """
@@ -72,7 +74,6 @@ class Enrolment:
         return enrolment.can_add(
             user,
             kind,
-            repeated=fingerprint is not None and self._has(fingerprint, user),
             application=application,
             limits=self._decider.limits,
             now=self._decider.clock.now(),
@@ -106,11 +107,12 @@ class Enrolment:
         Raises:
             BusyError: Too much slow work is under way.
         """
-        refusal = await self.can_add(user_id, CredentialKind.PIN, application=application)
-        if refusal is not None:
-            return refusal
-        new = await self.make_pin(user_id, pin)
-        return await self._add(user_id, new, application=application, unasked=unasked)
+        async with self._preparing.of(user_id):
+            refusal = await self.can_add(user_id, CredentialKind.PIN, application=application)
+            if refusal is not None:
+                return refusal
+            new = await self.make_pin(user_id, pin)
+            return await self._add(user_id, new, application=application, unasked=unasked)
 
     async def make_pin(self, user_id: UserId, pin: str) -> Pin:
         """Make the stored form of a PIN, off the event loop."""
@@ -156,22 +158,23 @@ class Enrolment:
         """
         if self._faces is None:
             raise FaceUnavailableError
-        refusal = await self.can_add(user_id, CredentialKind.FACE_MAP, application=application)
-        if refusal is not None:
-            return refusal
-        credential_id = self._entropy.uuid()
-        template = await self._faces.enrol(credential_id, face_map)
-        new = self._methods.face_map.enrol(
-            template, user_id=user_id, credential_id=credential_id, now=self._decider.clock.now()
-        )
-        try:
-            added = await self._add(user_id, new, application=application, unasked=unasked)
-        except StoreContendedError:
-            await self._forget(new, user_id=user_id)
-            raise
-        if isinstance(added, Refusal):
-            await self._forget(new, user_id=user_id)
-        return added
+        async with self._preparing.of(user_id):
+            refusal = await self.can_add(user_id, CredentialKind.FACE_MAP, application=application)
+            if refusal is not None:
+                return refusal
+            credential_id = self._entropy.uuid()
+            template = await self._faces.enrol(credential_id, face_map)
+            new = self._methods.face_map.enrol(
+                template, user_id=user_id, credential_id=credential_id, now=self._decider.clock.now()
+            )
+            try:
+                added = await self._add(user_id, new, application=application, unasked=unasked)
+            except StoreContendedError:
+                await self._forget(new, user_id=user_id)
+                raise
+            if isinstance(added, Refusal):
+                await self._forget(new, user_id=user_id)
+            return added
 
     async def add_public_key(
         self, user_id: UserId, pem: str, *, application: str | None = None

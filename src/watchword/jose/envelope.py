@@ -137,7 +137,12 @@ def open_jws_jwe(
         payload, algorithm = _verify(opened.payload, url, client_keys, now)
     except JoseError as error:
         raise JoseError(error.fault, inside=True) from None
-    return replace(opened, payload=payload, signed_by=algorithm)
+    # What is signed binds; what merely surrounds it may say the same, or nothing.
+    signed = compact.header(opened.payload.partition(b".")[0])
+    ott, issued_at = signed.get("ott", opened.ott), signed.get("iat", opened.issued_at)
+    if opened.ott not in {None, ott} or opened.issued_at not in {None, issued_at}:
+        raise JoseError(JoseFault.HEADER, inside=True)
+    return replace(opened, payload=payload, signed_by=algorithm, ott=ott, issued_at=issued_at)
 
 
 def seal_direct(payload: bytes, content_key: bytes) -> bytes:

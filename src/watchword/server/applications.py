@@ -53,6 +53,17 @@ class ApplicationKeys:
                 status=201,
                 errors=(400, 408, 409, 413, 415),
             ),
+            Operation(
+                name="jose-request-key-delete",
+                summary="Revoke a public key of the application's",
+                method="DELETE",
+                paths=tuple(f"{stem}/request/public-keys/{{keyId}}" for stem in _STEMS),
+                handler=self._revoke,
+                by=By.APPLICATION,
+                answer=None,
+                status=204,
+                errors=(404,),
+            ),
             *self._playground(),
         ]
 
@@ -102,6 +113,13 @@ class ApplicationKeys:
             key_material=shapes.KeyMaterial(algorithm, key.material),
             scope=scope,
         )
+
+    async def _revoke(self, call: Call) -> Answer:
+        key_id: str = call.request.path_params["keyId"]
+        refusal = await self._engine.applications.revoke_key(ApplicationId(call.application or ""), key_id)
+        if refusal is None:
+            return None
+        return problems.problem(404, wire.Code.JOSE_KEY_NOT_FOUND, "There is no such key.")
 
     async def _upload(self, call: Call) -> Answer:
         body = call.read(shapes.RequestKeyBody)

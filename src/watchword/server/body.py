@@ -2,6 +2,9 @@
 
 import asyncio
 import re
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 import msgspec
@@ -17,8 +20,41 @@ _JSON = re.compile(rb"application/json\s*(?:;\s*charset=\"?utf-8\"?\s*)?", re.IG
 _AT = re.compile(r" - at `\$\.?(.*)`$")
 _FIELD = re.compile(r"(?:missing required|contains unknown) field `(.*?)`")
 _NAME_MAX = 64
+_MARKS = (b'"', b",", b":", b"[", b"{", b"\\")
+_MARKS_MAX = 64
+LARGE_AT_ONCE, LARGE_AT_ONCE_EACH = 32, 2
+"""How many bodies larger than 64 KiB may be on their way at once, in all and by one caller."""
 
 S = TypeVar("S", bound=msgspec.Struct)
+
+
+class Large:
+    """
+    Bodies larger than most, on their way: each may take 4 MiB of memory for as long as its sender likes.
+
+    Counted before the first byte is read, so that none waits with a part of itself in memory.
+    """
+
+    def __init__(self) -> None:
+        """Start with none."""
+        self._by_caller: Counter[int] = Counter()
+
+    @contextmanager
+    def one(self, caller: int) -> Iterator[None]:
+        """
+        Admit one more.
+
+        Raises:
+            BadRequestError: 503; there are too many.
+        """
+        if self._by_caller.total() >= LARGE_AT_ONCE or self._by_caller[caller] >= LARGE_AT_ONCE_EACH:
+            raise BadRequestError(problems.busy())
+        self._by_caller[caller] += 1
+        try:
+            yield
+        finally:
+            self._by_caller[caller] -= 1
+            self._by_caller += Counter()  # Forgets those at zero.
 
 
 class BadRequestError(Exception):
@@ -61,9 +97,14 @@ def decode(body: bytes, shape: type[S]) -> S:
     """
     Convert JSON to a given shape.
 
+    What is larger than most bodies may be holds one long text and little else: a tree of that size would
+    keep everybody waiting while it is read.
+
     Raises:
         BadRequestError: 400; names the member at fault.
     """
+    if len(body) > BODY_MAX and sum(map(body.count, _MARKS)) > _MARKS_MAX:
+        raise BadRequestError(problems.malformed("The body has more parts than this call takes."))
     try:
         return msgspec.convert(strict_json.loads(body), shape)
     except strict_json.MalformedJsonError as error:

@@ -16,6 +16,7 @@ from watchword import problems, wire
 from watchword.asgi import ASGIApp, ASGIMessage, Headers, Receive, Scope, Send
 from watchword.problems import Problem
 
+_CONTROL = re.compile("[\x00-\x1f\x7f]")
 _SLASHES = re.compile(r"/{2,}")
 _SLASHES_RAW = re.compile(rb"/{2,}")
 _CORRELATION_ID = wire.CORRELATION_ID.encode()
@@ -56,7 +57,7 @@ class Edge:
             return
         trace_id = self._trace_id()
         added = [(_TRACE_ID, trace_id.encode()), *self._headers]
-        fault = _examine(scope["headers"], added)
+        fault = _examine(scope["path"], scope["headers"], added)
         started = False
 
         async def sending(message: ASGIMessage) -> None:
@@ -75,8 +76,8 @@ class Edge:
             await answer(scope, receive, sending)
 
 
-def _examine(headers: Headers, added: list[tuple[bytes, bytes]]) -> Problem | None:
-    """Look at the headers once: what to refuse, and what to echo."""
+def _examine(path: str, headers: Headers, added: list[tuple[bytes, bytes]]) -> Problem | None:
+    """Look at path and headers once: what to refuse, and what to echo."""
     lengths = authorizations = 0
     chunked = False
     for name, value in headers:
@@ -88,6 +89,9 @@ def _examine(headers: Headers, added: list[tuple[bytes, bytes]]) -> Problem | No
             chunked = True
         elif name == _CORRELATION_ID and len(value) <= _CORRELATION_ID_MAX:
             added.append((name, value))
+    if _CONTROL.search(path):
+        # Some routers end a path at a line break, others do not.
+        return problems.malformed("The path has a character that cannot stand in one.")
     if authorizations > 1:
         return problems.malformed("There are two Authorization headers.")
     if chunked or lengths > 1:

@@ -5,8 +5,9 @@ An operation stands once, with every path that reaches it; routes and the OpenAP
 made from it. A path that exists answers 405 to other methods.
 """
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 from typing import Any, TypeVar
 
@@ -16,6 +17,7 @@ from starlette.requests import Request
 from watchword import problems, protected, wire
 from watchword.asgi import OTT_PATTERN, Document, Receive, Scope, Send
 from watchword.caller import AmbiguousCallerError, who
+from watchword.domain.action import Action, Bind, Spend
 from watchword.domain.binding import NO_BODY, Binding, bind
 from watchword.domain.decision import Refusal
 from watchword.domain.enrolment import StepUpFor
@@ -35,8 +37,11 @@ _AS_JSON = ((b"content-type", b"application/json"), _NO_STORE)
 _APPROVED = (wire.APPROVAL_RESULT.encode(), wire.APPROVED.encode())
 _ONE_TIME_TOKEN = wire.ONE_TIME_TOKEN.encode()
 _ENCODER = msgspec.json.Encoder()
-_USER_ID_DIGITS = 16
+_USER_ID = re.compile(r"[1-9][0-9]{0,15}")
 _USER_ID_MAX = 2**53 - 1
+
+_NOBODY = UserId(0)
+"""The user of a call that is about none; no user has this number."""
 
 S = TypeVar("S")
 
@@ -233,7 +238,8 @@ class Endpoint:
                 return problems.application_needed()
             if by is By.MANAGER and not self._settings.of(principal).manages_users:
                 return problems.application_needed()
-            return _named(parameters.get("userId", "0"))
+            named = parameters.get("userId")
+            return Caller(_NOBODY) if named is None else _named(named)
         if principal.user_id is None or (by is By.PERSON and principal.kind is not PrincipalKind.USER):
             return problems.user_needed()
         profile = parameters.get("profileId")
@@ -264,6 +270,8 @@ class StepUp:
     def __init__(self, engine: Engine, settings: Settings) -> None:
         self._engine = engine
         self._settings = settings
+        # Whatever was configured: to confirm one change is to confirm no other.
+        self._action = replace(settings.credential_change, bind=Bind.REQUEST, spend=Spend.BEFORE)
 
     async def refuse(self, call: Call, *, adds: CredentialKind | None) -> Problem | None:
         """
@@ -273,12 +281,7 @@ class StepUp:
         what its body means, under a key: an envelope is another with each repetition, and a
         plain digest of a PIN would be the PIN.
         """
-        if call.application is not None:
-            return None
-        engine, settings = self._engine, self._settings
-        action = await engine.enrolment.step_up(
-            call.user_id, adds=adds, when=settings.step_up, action=settings.credential_change
-        )
+        engine, action = self._engine, await self._needed(call, adds)
         if action is None:
             return None
         headers = call.scope["headers"]
@@ -292,9 +295,18 @@ class StepUp:
         if not isinstance(decision, Approved):
             return protected.refused(decision, call.scope, now=engine.clock.now())
         call.approved = True
-        if decision.reserved and decision.token is not None:
-            await engine.confirm(call.caller, decision.token.id)
         return None
+
+    async def asks(self, call: Call, *, adds: CredentialKind | None) -> bool:
+        """Tell whether a change has to be confirmed."""
+        return await self._needed(call, adds) is not None
+
+    async def _needed(self, call: Call, adds: CredentialKind | None) -> Action | None:
+        if call.application is not None:
+            return None
+        return await self._engine.enrolment.step_up(
+            call.user_id, adds=adds, when=self._settings.step_up, action=self._action
+        )
 
     def unasked(self, call: Call) -> StepUpFor:
         """Return the rule by which a call was not asked for a step-up; NOTHING where none can be."""
@@ -310,10 +322,10 @@ class StepUp:
 
 
 def _named(user_id: str) -> Caller | Problem:
-    if not user_id.isascii() or not user_id.isdigit() or len(user_id) > _USER_ID_DIGITS:
+    # In one spelling only: who guards these paths in front of us must not be told another name.
+    if not _USER_ID.fullmatch(user_id) or int(user_id) > _USER_ID_MAX:
         return not_found()
-    named = int(user_id)
-    return Caller(UserId(named)) if named <= _USER_ID_MAX else not_found()
+    return Caller(UserId(int(user_id)))
 
 
 def owns(principal: Principal, profile: str) -> bool:

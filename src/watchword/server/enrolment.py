@@ -16,7 +16,7 @@ from watchword.domain.decision import Refusal
 from watchword.domain.method import CredentialKind
 from watchword.domain.user import UserId
 from watchword.engine.engine import Engine
-from watchword.faces.base import FaceUnusableError
+from watchword.faces.base import FaceUnavailableError, FaceUnusableError
 from watchword.methods.pin import is_trivial
 from watchword.methods.signature import UnfitKeyError
 from watchword.problems import Problem
@@ -285,7 +285,7 @@ class Enrolments:
                 f"A device fingerprint has 1 to {FINGERPRINT_MAX} characters.", path="deviceFingerprint"
             )
         kind = CredentialKind.DEVICE_FINGERPRINT
-        refused = await self._before_adding(call, kind, fingerprint=fingerprint)
+        refused = await self._before_adding(call, kind)
         if refused is not None:
             return refused
         added = await self._enrolment.add_device_fingerprint(
@@ -298,6 +298,8 @@ class Enrolments:
 
     async def _create_face_map(self, call: Call) -> Answer:
         face_map = call.read(shapes.FaceMapBody).face_map
+        if self._engine.faces is None:
+            raise FaceUnavailableError  # Before anybody is asked to confirm what cannot happen.
         refused = await self._before_adding(call, CredentialKind.FACE_MAP)
         if refused is not None:
             return refused
@@ -341,13 +343,16 @@ class Enrolments:
             return problems.not_enrolled(added, CredentialKind.PUBLIC_KEY)
         return _public_key(added)
 
-    async def _before_adding(
-        self, call: Call, kind: CredentialKind, *, fingerprint: str | None = None
-    ) -> Problem | None:
-        """Refuse what cannot be added before anybody is asked to confirm it."""
-        refusal = await self._enrolment.can_add(
-            call.user_id, kind, fingerprint=fingerprint, application=call.application
-        )
+    async def _before_adding(self, call: Call, kind: CredentialKind) -> Problem | None:
+        """
+        Ask for a step-up where one is needed, but not for what cannot be added anyway.
+
+        Whether a very credential is there already is told only to whoever may add it: at a door that
+        asks for nothing it could be guessed without being counted.
+        """
+        if not await self._step_up.asks(call, adds=kind):
+            return None
+        refusal = await self._enrolment.can_add(call.user_id, kind, application=call.application)
         if refusal is not None:
             return problems.not_enrolled(refusal, kind)
         return await self._step_up.refuse(call, adds=kind)

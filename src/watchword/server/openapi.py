@@ -48,6 +48,10 @@ _PATH_PARAMETERS: dict[str, dict[str, Any]] = {
         "description": "A phone number, as its creation or the list names it.",
         "schema": {"type": "integer", "format": "int64"},
     },
+    "keyId": {
+        "description": "A key, as the application named it at its upload.",
+        "schema": {"type": "string", "format": "uuid"},
+    },
     "publicKeyId": {
         "description": "A public key, as its creation or the list names it.",
         "schema": {"type": "string", "format": "uuid"},
@@ -64,7 +68,7 @@ _JOSE = {
             "description": "A compact JWE, JWS, or JWS in a JWE, whose content is the JSON.",
             "pattern": r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]*){2,4}$",
         },
-        "example": "eyJlbmMiOiJBMjU2R0NNIiwiYWxnIjoiZGlyIn0..gTnxA4uYrCTWVNp1.7dQFDhBJIdLAMq.Ch8Nk4IRIeyeIuSGVQk1tA",
+        "example": "eyJlbmMiOiJBMjU2R0NNIiwiYWxnIjoiZGlyIn0..gTnxA4uYrCTWVNp1.7dQFDhBJ.Ch8Nk4IRIeyeIuSGVQk1tA",
     }
 }
 _DESCRIPTIONS = {

@@ -9,10 +9,12 @@ import os
 import shutil
 import sqlite3
 import ssl
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
 from pathlib import Path
 from time import perf_counter
 from urllib.parse import urlsplit
@@ -90,6 +92,8 @@ async def examine(config: Path) -> list[Finding]:
     findings = [Finding("configuration", str(config), mistake) for mistake in mistakes]
     if not mistakes:
         findings.append(Finding("configuration", f"{config} can be served"))
+    if deployment.app is not None:
+        findings.append(_application(deployment.app.target.partition(":")[0], deployment.folder))
     findings += _keys(deployment)
     findings += await _store(deployment)
     async with Egress() as egress:
@@ -105,6 +109,15 @@ async def examine(config: Path) -> list[Finding]:
         findings.append(await _reachable("faces", deployment.face.url))
     findings.append(_clock(deployment))
     return findings
+
+
+def _application(module: str, folder: Path) -> Finding:
+    """Look for the module, without running it: that is for the process that serves it."""
+    top = module.partition(".")[0]
+    if PathFinder.find_spec(top, [str(folder), *sys.path]) is None:
+        advice = f"install it where this command is, or put it into {folder}"
+        return Finding("application", f"there is no module {top}", advice)
+    return Finding("application", f"{module} is there")
 
 
 def _keys(deployment: Deployment) -> Iterator[Finding]:

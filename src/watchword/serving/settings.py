@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, Literal, Protocol, TypeVar
 
 import msgspec
 
@@ -32,6 +32,7 @@ PORT_MAX = 65_535
 WEBHOOK_SECONDS_MAX = 30
 AT_ONCE_MAX = 1_000
 _NAME_MAX = 255
+_HOST = re.compile(r"(?=.{1,253}$)[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})*")
 _TARGET = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
@@ -51,18 +52,22 @@ class ServerTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
     def faults(self) -> Iterator[str]:
         """Name what cannot work."""
-        if not self.host:
-            yield "host: must not be empty; 127.0.0.1 is this machine alone"
+        if not self._is_address() and not _HOST.fullmatch(self.host):
+            yield "host: must be an address or a host's name; 127.0.0.1 is this machine alone"
         if not 0 <= self.port <= PORT_MAX:
             yield f"port: must be from 0 to {PORT_MAX}, not {self.port}"
 
     @property
     def is_local(self) -> bool:
         """Whether nobody but this machine can connect."""
+        return ip_address(self.host).is_loopback if self._is_address() else self.host == "localhost"
+
+    def _is_address(self) -> bool:
         try:
-            return ip_address(self.host).is_loopback
+            ip_address(self.host)
         except ValueError:
-            return self.host == "localhost"
+            return False
+        return True
 
 
 class KeysTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -183,6 +188,8 @@ class AppTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class _Table(Protocol):
+    __struct_fields__: ClassVar[tuple[str, ...]]
+
     def faults(self) -> Iterator[str]: ...
 
 
@@ -336,8 +343,14 @@ class _Reader:
     ) -> T | None:
         try:
             table = msgspec.convert(entry, kind)
+            with_nul = [key for key in kind.__struct_fields__ if "\0" in str(getattr(table, key))]
         except msgspec.ValidationError as error:
             self._mistakes.append(f"{where}: {error}")
+            self.broken.add(name)
+            return None
+        if with_nul:
+            # No file, no header and no URL has one, and what opens files raises what nobody expects.
+            self._mistakes += (f"{where}.{key}: holds a NUL character; leave it out" for key in with_nul)
             self.broken.add(name)
             return None
         self._mistakes += (f"{where}.{fault}" for fault in faults(table))
