@@ -236,7 +236,8 @@ def test_all_is_well_with_an_installation_that_can_be_served(tmp_path: Path) -> 
         config = installation(tmp_path / "i", SERVER, APP, ADA, PAYMENT, receiver.table)
         status, found = doctor(config)
         assert status == 0
-        assert {"configuration", "keys", "disk", "space", "store", "delivery", "clock"} == found.keys()
+        looked_at = {"configuration", "application", "keys", "disk", "space", "store", "delivery", "clock"}
+        assert found.keys() == looked_at
         assert receiver.received == []  # nobody is sent anything
     assert not (tmp_path / "i" / "watchword.db").exists()
 
@@ -283,6 +284,17 @@ def test_keys_of_another_installation_are_found(tmp_path: Path) -> None:
     status, found = doctor(config)
     assert status == 1
     assert "made with other keys" in found["keys and store"]["advice"]
+
+
+def test_an_application_that_is_not_there_is_found_and_one_that_is_is_not_run(tmp_path: Path) -> None:
+    target = '[app]\ntarget = "my_bank.web:app"'
+    config = installation(tmp_path / "i", SERVER, ADA, PAYMENT, target)
+    status, found = doctor(config)
+    assert (status, found["application"]["found"]) == (1, "there is no module my_bank")
+    package = tmp_path / "i" / "my_bank"
+    package.mkdir()
+    (package / "__init__.py").write_text("raise RuntimeError('it ran')")
+    assert doctor(config)[1]["application"]["ok"] is True
 
 
 def test_a_store_that_is_none_is_found(tmp_path: Path) -> None:

@@ -20,12 +20,14 @@ from tests.factories import make_world
 from tests.serving.support import ADA, ADA_TOKEN, HIGH, PAYMENT, Receiver, installation
 from watchword.asgi import ASGIApp, ASGIMessage, Receive, Scope, Send
 from watchword.config import ConfigError
+from watchword.domain.decision import EventName
 from watchword.engine.applications import Applications
 from watchword.engine.ports import SystemEntropy
 from watchword.serving import protect
 from watchword.serving.app import Server, UnusableDeploymentError, application, checked
 from watchword.serving.keys import new_key_file, write_private
 from watchword.serving.users import LinkedUsers
+from watchword.store.sqlite import SqliteStore
 
 GATEWAY_SECRET = "0123456789abcdef0123456789abcdef"
 AUTHORISED = {"authorization": f"Bearer {ADA_TOKEN}"}
@@ -395,3 +397,46 @@ def test_it_can_be_served_from_any_thread(tmp_path: Path) -> None:
     thread.start()
     thread.join(30)
     assert [message["type"] for message in said][:1] == ["lifespan.startup.complete"]
+
+
+# --- applications that manage users -----------------------------------------------------------------
+
+BACK_OFFICE = "a-token-of-the-back-office-0123456789"
+OTHER_OFFICE = "a-token-of-another-office-0123456789"
+
+
+def office(name: str, token: str) -> str:
+    digest = sha256(token.encode()).hexdigest()
+    return f'[[tokens]]\nsha256 = "{digest}"\nkind = "application"\napplication = "{name}"\n'
+
+
+@pytest.mark.attack(166)
+async def test_an_application_can_remove_a_pin_and_never_pick_one(tmp_path: Path) -> None:
+    """Not even one that manages users; and the trail says which one removed it."""
+    config = installation(
+        tmp_path / "i",
+        ADA,
+        office("back", BACK_OFFICE),
+        office("other", OTHER_OFFICE),
+        '[[applications]]\nid = "back"\nmanages_users = true\n[[applications]]\nid = "other"\n',
+        PAYMENT,
+    )
+    back = {"authorization": f"Bearer {BACK_OFFICE}"}
+    other = {"authorization": f"Bearer {OTHER_OFFICE}"}
+    server = protect(Starlette(routes=ROUTES), config=config)
+    async with server, client_of(server) as client:
+        await cleared(client, AUTHORISED)
+        for headers in (back, other):
+            for path in ("/v1/user/pin", "/v2/profiles/7/pin"):
+                answer = await client.post(path, json={"pin": "9573"}, headers=headers)
+                assert answer.status_code == 403
+        assert (await client.delete("/v1/users/7/pin", headers=other)).status_code == 403
+        assert (await client.delete("/v1/users/7/pin", headers=back)).status_code == 204
+        refused = await client.post("/payments/1", headers=AUTHORISED)
+        assert refused.json()["errors"][0]["code"] == "sca.enrolment.required"
+    store = SqliteStore.open(tmp_path / "i" / "watchword.db")
+    changes = [
+        event.details for _, event in await store.events() if event.name is EventName.CREDENTIALS_CHANGED
+    ]
+    await store.close()
+    assert changes[-1] == {"what": "removed", "credential": "pin", "application": "back"}

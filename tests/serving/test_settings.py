@@ -52,7 +52,11 @@ def test_every_table_is_read_strictly(name: str) -> None:
 @pytest.mark.parametrize(
     ("text", "found"),
     [
-        ("[server]\nhost = ''", "server.host: must not be empty"),
+        ("[server]\nhost = ''", "server.host: must be an address or a host's name"),
+        ("[server]\nhost = 'no such host'", "server.host: must be an address or a host's name"),
+        (f"[server]\nhost = '{'a' * 64}.example'", "server.host: must be an address or a host's name"),
+        ('[keys]\nfile = "keys\\u0000.json"', "keys.file: holds a NUL character"),
+        ('[[applications]]\nid = "a\\u0000"', "applications[1].id: holds a NUL character"),
         ("[server]\nport = -1", "server.port: must be from 0 to 65535, not -1"),
         ("[server]\nport = 65536", "server.port: must be from 0 to 65535, not 65536"),
         ("[server]\nport = '80'", "server: Expected `int`, got `str` - at `$.port`"),
