@@ -95,8 +95,9 @@ SECRET_CALLS = (
         JWE | {"Content-Type": "application/json"},
         JWE | {"Content-Type": "text/plain"},
         JWE | {"Content-Encoding": "gzip"},
+        JOSE | {"X-TW-JOSE-Method": "jws"},
     ],
-    ids=["JSON", "untyped", "text", "JWE as JSON", "JWE as text", "compressed"],
+    ids=["JSON", "untyped", "text", "JWE as JSON", "JWE as text", "compressed", "signed alone"],
 )
 async def test_where_jose_is_required_nothing_else_is_parsed(path: str, headers: dict[str, str]) -> None:
     settings = Settings(applications={"app": ApplicationSettings(jose_required=True)})
