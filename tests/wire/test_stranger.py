@@ -6,20 +6,22 @@ import time
 from dataclasses import replace
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.app import Answer, call
-from tests.factories import ADA, CODE, GRACE, PIN, UNKNOWN_OTT, Refusal, enrolled_pin, make_world
+from tests.factories import CODE, GRACE, NOW, PIN, UNKNOWN_OTT, enrolled_pin
 from tests.jose import oracle
-from tests.wire.strict import PROFILE, Strict, make_strict
-from tests.wire.support import JWE
+from tests.wire.strict import GRACE_PROFILE, Strict, make_strict
 from watchword.asgi import ASGIMessage
 from watchword.domain.action import Bind, Spend
 from watchword.domain.application import ApplicationId, ClientKey, KeyScope
-from watchword.domain.enrolment import CREDENTIAL_CHANGE
-from watchword.domain.instant import Instant, after
+from watchword.domain.credential import PublicKey
+from watchword.domain.enrolment import CREDENTIAL_CHANGE, StepUpFor
+from watchword.domain.instant import after
 from watchword.server.body import BODY_MAX, LARGE_AT_ONCE, LARGE_AT_ONCE_EACH
 from watchword.server.settings import ApplicationSettings, Settings
 
+UUID = "00000000-0000-4000-8000-000000000001"
 FINGERPRINTS = "/v1/user/partner-device-fingerprints"
 FACES = "/v1/user/facemap/enrol"
 AS_JSON = {"content-type": "application/json"}
@@ -77,10 +79,12 @@ async def test_what_cannot_be_added_costs_no_confirmation() -> None:
     assert (face.status, face.header("x-2fa-approval")) == (503, None)  # Nobody compares faces here.
 
 
-async def test_a_key_that_programs_sign_with_stands_in_no_persons_way() -> None:
+async def test_a_key_that_programs_sign_with_is_asked_of_no_person() -> None:
     strict = await make_strict()
-    await strict.world.enrol(GRACE, enrolled_pin(GRACE), *(await strict.world.user(ADA)).credentials[:0])
-    assert (await strict.call("DELETE", "/v2/profiles/435037/pin", token="grace")).status == 403
+    key = PublicKey(id="key", spki=b"der", enrolled_at=NOW)
+    await strict.world.enrol(GRACE, key, enrolled_pin(GRACE))
+    refused = await strict.call("DELETE", f"/v2/profiles/{GRACE_PROFILE}/pin", token="grace")
+    assert (refused.status, refused.code) == (403, "sca.required")  # By her PIN, which she can pass.
 
 
 # --- what costs us more than them --------------------------------------------------------------------
@@ -153,11 +157,11 @@ async def test_so_many_large_bodies_are_on_their_way_at_once_and_no_more() -> No
 # --- names in one spelling ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["06146956", "0", "00", "+1", "1e3", "9007199254740992", "٣"])
+@pytest.mark.parametrize("name", ["06146956", "0", "00", "+1", "1e3", "9007199254740992", "%D9%A3"])
 async def test_a_user_is_named_in_one_way_only(name: str) -> None:
     settings = Settings(applications={"app": ApplicationSettings(manages_users=True)})
     strict = await make_strict(settings=settings)
-    answer = await strict.call("DELETE", f"/v1/users/{name}/pin", token="application")
+    answer = await strict.call("DELETE", f"/v1/users/{name}/pin", token="app")
     assert (answer.status, answer.code) == (404, "not.found")
 
 
@@ -172,16 +176,66 @@ async def test_a_path_that_some_routers_end_early_is_refused(end: str) -> None:
 # --- sealed bodies -----------------------------------------------------------------------------------
 
 
-async def signing(strict: Strict, now: Instant) -> oracle.Private:
+async def uploaded(strict: Strict, *, key_id: str = UUID) -> ec.EllipticCurvePrivateKey:
     """Upload a key of the application's, and return its private half."""
-    private = oracle.ec_key()
+    private = ec.generate_private_key(ec.SECP521R1())
     key = ClientKey(
-        id="00000000-0000-4000-8000-000000000001",
+        id=key_id,
         scope=KeyScope.PAYLOAD_SIGNING,
         algorithm="ES512",
-        spki=oracle.spki(private),
-        valid_from=after(now, -60),
-        valid_till=after(now, 3600),
+        spki=oracle.spki(private.public_key()),
+        valid_from=after(NOW, -60),
+        valid_till=after(NOW, 3600),
     )
     assert await strict.world.engine.applications.upload_key(ApplicationId("app"), key) is None
     return private
+
+
+def signed(private: ec.EllipticCurvePrivateKey, **members: object) -> bytes:
+    header = {"alg": "ES512", "url": FINGERPRINTS, **members}
+    return oracle.jws(json.dumps({"deviceFingerprint": "new"}).encode(), private, header)
+
+
+JWS = {"content-type": "application/jose+json", "x-tw-jose-method": "jws"}
+
+
+@pytest.mark.attack(112)
+async def test_a_signed_body_that_says_for_which_token_or_when_is_good_for_no_other() -> None:
+    strict = await make_strict(settings=Settings(step_up=StepUpFor.NOTHING))
+    private = await uploaded(strict)
+    for members in ({"ott": UNKNOWN_OTT}, {"iat": 1}, {"ott": UNKNOWN_OTT, "iat": NOW // 1000}):
+        answer = await strict.call("POST", FINGERPRINTS, headers=JWS, body=signed(private, **members))
+        assert (answer.status, answer.json()["error"]) == (400, "jws_error")
+    fresh = signed(private, iat=NOW // 1000)
+    assert (await strict.call("POST", FINGERPRINTS, headers=JWS, body=fresh)).status == 200
+
+
+@pytest.mark.attack(112)
+async def test_a_change_that_says_which_approval_it_is_for_is_taken_with_that_one() -> None:
+    strict = await make_strict()
+    private = await uploaded(strict)
+    ott = await approved(strict, "new")
+    body = signed(private, ott=ott)
+    answer = await strict.call("POST", FINGERPRINTS, headers=JWS | {"x-2fa-approval": ott}, body=body)
+    assert (answer.status, answer.header("x-2fa-approval-result")) == (200, "APPROVED")
+
+
+@pytest.mark.attack(98)
+async def test_where_jose_is_required_a_body_that_anybody_can_read_is_not_enough() -> None:
+    settings = Settings(applications={"app": ApplicationSettings(jose_required=True)})
+    strict = await make_strict(settings=settings)
+    body = signed(await uploaded(strict))
+    answer = await strict.call("POST", FINGERPRINTS, headers=JWS, body=body)
+    assert (answer.status, answer.code) == (415, "media.type.unsupported")
+
+
+async def test_a_revoked_key_verifies_nothing_from_then_on() -> None:
+    strict = await make_strict(settings=Settings(step_up=StepUpFor.NOTHING))
+    private = await uploaded(strict)
+    path = f"/v1/auth/jose/request/public-keys/{UUID}"
+    assert (await strict.call("DELETE", path, token="app")).status == 204
+    answer = await strict.call("POST", FINGERPRINTS, headers=JWS, body=signed(private))
+    assert (answer.status, answer.json()["error"]) == (400, "jws_error")
+    gone = await strict.call("DELETE", path, token="app")
+    assert (gone.status, gone.code) == (404, "jose.key.not.found")
+    await uploaded(strict)  # Its id is free again.
