@@ -5,7 +5,14 @@ from dataclasses import replace
 import pytest
 
 from tests.factories import NOW
-from watchword.domain.application import Application, ApplicationId, ClientKey, KeyScope, upload_key
+from watchword.domain.application import (
+    Application,
+    ApplicationId,
+    ClientKey,
+    KeyScope,
+    revoke_key,
+    upload_key,
+)
 from watchword.domain.decision import Change, EventName, Reason, Refusal
 from watchword.domain.instant import Instant, after
 from watchword.domain.limits import Limits
@@ -91,3 +98,18 @@ def test_keys_that_ran_out_make_room_and_nothing_else_does() -> None:
     made = upload(over, key("d"), now=after(NOW, 60))
     assert isinstance(made, Application)
     assert [entry.id for entry in made.keys] == ["b", "c", "d"]
+
+
+def test_a_revoked_key_is_good_no_longer_and_its_id_free_again() -> None:
+    decision = revoke_key(holding(key("a"), key("b")), "a", now=NOW)
+    assert isinstance(decision, Change)
+    assert decision.application == replace(ACME, version=2, keys=(key("b"),))
+    (event,) = decision.events
+    assert (event.name, event.user_id, event.at) == (EventName.KEY_REVOKED, None, NOW)
+    assert event.details == {"application": "acme", "key": "a"}
+    assert isinstance(upload(decision.application, key("a", ENCRYPTION)), Application)
+
+
+def test_a_key_that_is_not_there_cannot_be_revoked() -> None:
+    for application in (ACME, holding(key("b"))):
+        assert revoke_key(application, "a", now=NOW) == Refusal(Reason.NOT_SET_UP)

@@ -69,6 +69,16 @@ async def test_a_refused_upload_changes_nothing() -> None:
     assert await applications.upload_key(OTHER, key("b")) is None
 
 
+async def test_a_revoked_key_is_found_no_more_and_only_its_own_application_revokes_it() -> None:
+    applications = make_world().engine.applications
+    for name in ("a", "b"):
+        await applications.upload_key(ACME, key(name))
+    assert await applications.revoke_key(OTHER, "a") == Refusal(Reason.NOT_SET_UP)
+    assert await applications.revoke_key(ACME, "a") is None
+    assert await applications.revoke_key(ACME, "a") == Refusal(Reason.NOT_SET_UP)
+    assert await applications.keys(ACME, SIGNING) == (key("b"),)
+
+
 async def test_uploads_at_once_are_all_kept_and_no_more_than_are_allowed() -> None:
     world = make_world(limits=Limits(keys_per_application=3))
     engines = [world.engine, another_process(world)]
