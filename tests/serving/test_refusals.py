@@ -7,6 +7,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 import watchword
 from tests.serving.support import ADA, HIGH, PAYMENT, installation
@@ -262,8 +264,22 @@ def test_jose_keys_that_are_none_or_weak_are_refused(
     assert only.startswith(f"keys.jose_file: {file}: {found}"), only
 
 
+@pytest.mark.attack(109)
+def test_an_rsa_key_of_1024_bits_among_our_own_is_refused(tmp_path: Path) -> None:
+    config = installation(tmp_path / "installation", ADA)
+    file = config.with_name("jose.pem")
+    title = b"# RSA_OAEP_256 version 1\n"
+    weak = rsa.generate_private_key(65537, 1024)  # noqa: S505 - that is what must not pass.
+    pem = weak.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    file.write_bytes(file.read_bytes().partition(title)[0] + title + pem)
+    (only,) = refused_now(config)
+    assert only.startswith(
+        f"keys.jose_file: {file}: RSA_OAEP_256 version 1: an RSA key has 2048 to 8192 bits"
+    )
+
+
 @pytest.mark.parametrize("name", ["keys.json", "jose.pem", "webhook.secret"])
-@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o601, 0o666])
+@pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o601])
 def test_a_secret_that_others_can_reach_is_refused(tmp_path: Path, name: str, mode: int) -> None:
     delivery = '[delivery]\nwebhook = "http://127.0.0.1:1/"\nsecret_file = "webhook.secret"\n'
     config = installation(tmp_path / "installation", ADA, delivery)
