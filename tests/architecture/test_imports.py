@@ -27,6 +27,7 @@ def test_the_http_client_is_known_where_calls_leave_and_nowhere_else() -> None:
     assert set(_importers("httpx2")) == {
         "watchword/auth/egress.py",
         "watchword/client/_http.py",
+        "watchword/delivery/webhook.py",
         "watchword/faces/http.py",
     }
 

@@ -16,7 +16,7 @@ from watchword.config import ConfigError
 from watchword.sandbox.people import DEMO_APPLICATION
 from watchword.sandbox.world import prepare
 from watchword.serving.app import checked
-from watchword.serving.keys import KeyFile
+from watchword.serving.keys import KeyFile, write_private
 from watchword.serving.refusals import TEST_FILE, TEST_TOKENS
 
 APP = '[app]\ntarget = "bank:app"\n'
@@ -278,11 +278,15 @@ def test_an_rsa_key_of_1024_bits_among_our_own_is_refused(tmp_path: Path) -> Non
     )
 
 
-@pytest.mark.parametrize("name", ["keys.json", "jose.pem", "webhook.secret"])
+@pytest.mark.parametrize("name", ["keys.json", "jose.pem", "webhook.secret", "face.key"])
 @pytest.mark.parametrize("mode", [0o640, 0o604, 0o620, 0o601])
 def test_a_secret_that_others_can_reach_is_refused(tmp_path: Path, name: str, mode: int) -> None:
     delivery = '[delivery]\nwebhook = "http://127.0.0.1:1/"\nsecret_file = "webhook.secret"\n'
-    config = installation(tmp_path / "installation", ADA, delivery)
+    face = (
+        '[face]\nprovider = "http"\nurl = "http://127.0.0.1:1"\nmatch_level = 10\napi_key_file = "face.key"'
+    )
+    config = installation(tmp_path / "installation", ADA, delivery, face)
+    write_private(config.with_name("face.key"), b"key\n")
     file = config.with_name(name)
     file.chmod(mode)
     (found,) = refused_now(config)
