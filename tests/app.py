@@ -27,6 +27,7 @@ from tests.factories import (
     PAYMENT,
     PIN,
     STATEMENT,
+    Faces,
     World,
     enrolled_fingerprint,
     enrolled_phone,
@@ -238,9 +239,10 @@ async def make_product(
     actions: Iterable[Action] = ACTIONS,
     body_max: int = BODY_MAX,
     body_seconds: float = BODY_SECONDS,
+    faces: Faces | None = None,
 ) -> Product:
     """Make the product, with Ada (everything enrolled), Grace (a phone) and an application."""
-    world = make_world(limits=limits, store=store)
+    world = make_world(limits=limits, store=store, faces=faces)
     await world.enrol(ADA, enrolled_pin(), enrolled_phone(), enrolled_fingerprint())
     await world.enrol(GRACE, enrolled_phone(GRACE, "+447700900123"))
     tokens = StaticTokens(

@@ -17,7 +17,7 @@ from schemathesis.generation import GenerationMode
 from starlette.routing import Route
 
 from tests.app import PROFILE, Product, call, make_product
-from tests.factories import UNKNOWN_OTT
+from tests.factories import UNKNOWN_OTT, Faces
 from watchword.engine.principal import Principal, PrincipalKind
 from watchword.server.app import api, api_routes
 from watchword.server.endpoint import Endpoint
@@ -166,7 +166,7 @@ CHECKED: list[Any] = [
 @pytest.mark.attack(95)
 @pytest.mark.attack(97)
 def test_what_is_served_is_what_is_described() -> None:
-    product = asyncio.run(make_product())
+    product = asyncio.run(make_product(faces=Faces()))
     product.tokens.add("application", Principal(kind=PrincipalKind.APPLICATION, application="acme"))
     schema = schemathesis.openapi.from_asgi("/openapi.json", product.app)
     for found in schema.get_all_operations():

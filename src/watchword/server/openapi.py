@@ -86,7 +86,7 @@ _DESCRIPTIONS = {
     503: "Nothing was decided, or the code could not be delivered. Try again.",
 }
 _EVERYWHERE = (401, 403, 503)
-_NAMED = (404,)
+_NAMED = (400, 404)
 """Where the path names something: a version, a user."""
 
 
