@@ -90,7 +90,8 @@ class Envelope:
             if required and operation.jose is not None:
                 raise _unsupported("Send the body as application/jose+json, with X-TW-JOSE-Method: jwe.")
             check_json_headers(headers)
-            with self._large.one(call.user_id) if operation.body_max > BODY_MAX else nullcontext():
+            large = operation.body_max > BODY_MAX and not _is_small(headers)
+            with self._large.one(call.user_id) if large else nullcontext():
                 call.payload = await read(call.request, limit=operation.body_max)
         else:
             if (
@@ -203,6 +204,17 @@ def _method(headers: Headers) -> JoseMethod | None:
             problems.malformed("Say how the body is sealed: X-TW-JOSE-Method.", path="X-TW-JOSE-Method")
         )
     return None
+
+
+def _is_small(headers: Headers) -> bool:
+    """Tell whether a body says of itself that it is no larger than most."""
+    lengths = [value for name, value in headers if name == b"content-length"]
+    return (
+        len(lengths) == 1
+        and lengths[0].isdigit()
+        and len(lengths[0]) <= len(str(BODY_MAX))
+        and (int(lengths[0]) <= BODY_MAX)
+    )
 
 
 def _wants_jose(headers: Headers) -> bool:
