@@ -16,6 +16,7 @@ from watchword.domain.owner import Owner
 from watchword.domain.user import UserId, UserSecurity
 from watchword.engine.deciding import Decider, StoreContendedError
 from watchword.engine.ports import Entropy
+from watchword.engine.turns import Turns
 
 _ID_DIGITS_DRAWN = 12
 _DRAWS_MAX = 8
@@ -28,6 +29,7 @@ class Applications:
         """Take what is shared with the other use cases."""
         self._decider = decider
         self._entropy = entropy
+        self._turns = Turns()
 
     async def upload_key(self, application_id: ApplicationId, key: ClientKey) -> Refusal | None:
         """Keep an application's public key."""
@@ -48,12 +50,13 @@ class Applications:
     async def _change(
         self, application_id: ApplicationId, verb: Callable[[Application], Change | Refusal]
     ) -> Refusal | None:
-        for _ in range(_DRAWS_MAX):
-            decision = verb(await self._application(application_id))
-            if isinstance(decision, Refusal):
-                return decision
-            if await self._decider.store.commit(decision):
-                return None
+        async with self._turns.of(application_id):
+            for _ in range(_DRAWS_MAX):
+                decision = verb(await self._application(application_id))
+                if isinstance(decision, Refusal):
+                    return decision
+                if await self._decider.store.commit(decision):
+                    return None
         raise StoreContendedError
 
     async def keys(self, application_id: ApplicationId, scope: KeyScope) -> tuple[ClientKey, ...]:
