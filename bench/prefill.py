@@ -10,7 +10,7 @@ from dataclasses import replace
 from hashlib import sha256
 from itertools import islice
 
-from watchword.domain import token as verbs
+from watchword.domain import verbs
 from watchword.domain.action import Action, Risk
 from watchword.domain.binding import bind
 from watchword.domain.decision import Change, Event, EventName

@@ -190,10 +190,10 @@ def test_every_event_is_documented_and_every_documented_event_exists() -> None:
 
 
 def test_every_detail_of_an_event_is_documented() -> None:
-    source = (ROOT / "src/watchword/domain/token.py").read_text(encoding="utf-8")
     keys = {
         key.value
-        for node in ast.walk(ast.parse(source))
+        for module in (ROOT / "src/watchword/domain").glob("*.py")
+        for node in ast.walk(ast.parse(module.read_text(encoding="utf-8")))
         if isinstance(node, ast.Dict)
         for key in node.keys
         if isinstance(key, ast.Constant) and isinstance(key.value, str)

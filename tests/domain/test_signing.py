@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from tests.factories import ADA, BATCH, NOW, PAY, PAYMENT, make_token, make_user, opened
-from watchword.domain import token as tokens
+from watchword.domain import verbs
 from watchword.domain.action import Action, Risk
 from watchword.domain.binding import Binding, bind
 from watchword.domain.challenge import Challenge
@@ -40,7 +40,7 @@ def sign(
     now: Instant = NOW,
 ) -> Change | Refusal:
     token = token or asking(action=action)
-    decision = tokens.sign(
+    decision = verbs.sign(
         token,
         right=right,
         action=action,
@@ -50,7 +50,7 @@ def sign(
         limits=limits,
         now=now,
     )
-    before = tokens.can_sign(token, action=action, binding=binding, user=user, limits=limits, now=now)
+    before = verbs.can_sign(token, action=action, binding=binding, user=user, limits=limits, now=now)
     # What is refused is refused before anything is compared.
     assert decision == before if before is not None else isinstance(decision, Change)
     return decision

@@ -20,7 +20,7 @@ from tests.factories import (
     make_user,
     opened,
 )
-from watchword.domain import enrolment, token as tokens
+from watchword.domain import enrolment, verbs
 from watchword.domain.action import Action
 from watchword.domain.binding import bind
 from watchword.domain.challenge import Challenge
@@ -41,6 +41,7 @@ from watchword.domain.token import (
     Spent,
     State,
     TokenId,
+    refused_as,
 )
 from watchword.domain.user import UserId, UserSecurity, disable
 
@@ -87,7 +88,7 @@ def issue(
     limits: Limits = LIMITS,
     now: Instant = NOW,
 ) -> Change | Refusal:
-    return tokens.issue(
+    return verbs.issue(
         TokenId(b"new"),
         action=action,
         required=required(action, user),
@@ -179,17 +180,17 @@ def test_expired_tokens_are_dropped_without_being_looked_at() -> None:
 def test_a_token_is_over_in_the_millisecond_in_which_it_expires(offset: int, over: Reason | None) -> None:
     now = Instant(after(NOW, LIMITS.token_seconds) + offset)
     token = make_token(Pending(make_code(seconds=2000)))
-    assert tokens.refused_as(token, limits=LIMITS, now=now) is over
-    verified = tokens.verify(token, Method.SMS, right=True, user=USER, limits=LIMITS, now=now)
+    assert refused_as(token, limits=LIMITS, now=now) is over
+    verified = verbs.verify(token, Method.SMS, right=True, user=USER, limits=LIMITS, now=now)
     assert reason(verified) is over
-    assert reason(tokens.can_trigger(token, Method.VOICE, user=USER, limits=LIMITS, now=now)) is over
+    assert reason(verbs.can_trigger(token, Method.VOICE, user=USER, limits=LIMITS, now=now)) is over
     assert token.is_open(limits=LIMITS, now=now) == (over is None)
 
 
 @pytest.mark.parametrize(("offset", "over"), [(-1, None), (0, Reason.EXPIRED), (1, Reason.EXPIRED)])
 def test_a_cleared_token_must_be_spent_within_its_time(offset: int, over: Reason | None) -> None:
     now = Instant(after(NOW, 300) + offset)
-    spent = tokens.spend(make_token(Cleared(NOW)), action=PAYMENT, binding=PAY, limits=LIMITS, now=now)
+    spent = verbs.spend(make_token(Cleared(NOW)), action=PAYMENT, binding=PAY, limits=LIMITS, now=now)
     assert reason(spent) is over
 
 
@@ -203,7 +204,7 @@ def test_without_a_time_to_spend_a_cleared_token_lives_as_long_as_any() -> None:
     limits = Limits(spend_within_seconds=None)
     late = Instant(after(NOW, 900) - 1)
     assert token_of(
-        tokens.spend(make_token(Cleared(NOW)), action=PAYMENT, binding=PAY, limits=limits, now=late)
+        verbs.spend(make_token(Cleared(NOW)), action=PAYMENT, binding=PAY, limits=limits, now=late)
     ).state == Spent(late)
 
 
@@ -220,7 +221,7 @@ def trigger(
     now: Instant = NOW,
     digest: bytes = b"code",
 ) -> Change | Refusal:
-    return tokens.trigger(
+    return verbs.trigger(
         token,
         replace(make_code(method, digest=digest), expires_at=after(now, limits.code_seconds)),
         user=user,
@@ -298,7 +299,7 @@ def test_a_credential_that_was_disabled_under_an_open_token_opens_nothing(kind: 
     closed = Method.PIN if kind is CredentialKind.PIN else Method.SMS
     other = Method.SMS if kind is CredentialKind.PIN else Method.PIN
     for method, refused in ((closed, Reason.NOT_OFFERED), (other, None)):
-        verified = tokens.verify(token, method, right=True, user=user, limits=LIMITS, now=NOW)
+        verified = verbs.verify(token, method, right=True, user=user, limits=LIMITS, now=NOW)
         assert reason(verified) is refused
     assert reason(trigger(token, Method.VOICE, user=user)) is (
         Reason.NOT_OFFERED if closed is Method.SMS else None
@@ -307,7 +308,7 @@ def test_a_credential_that_was_disabled_under_an_open_token_opens_nothing(kind: 
 
 def test_a_code_that_nobody_could_deliver_is_taken_back_with_its_cooldown_but_stays_counted() -> None:
     token = token_of(trigger(token_of(trigger(make_token(), Method.VOICE))))
-    decision = tokens.undelivered(token, make_code(), now=after(NOW, 1))
+    decision = verbs.undelivered(token, make_code(), now=after(NOW, 1))
     back = token_of(decision)
     assert back.state == Pending()
     assert back.sends == (Sends(Method.VOICE, 1, NOW), Sends(Method.SMS, 1, NEVER))
@@ -320,7 +321,7 @@ def test_a_code_that_nobody_could_deliver_is_taken_back_with_its_cooldown_but_st
     "state", [Pending(), Pending(make_code(digest=b"newer")), Cleared(NOW), Revoked(NOW, "x")]
 )
 def test_a_delivery_that_failed_late_takes_nothing_from_what_came_after_it(state: State) -> None:
-    assert tokens.undelivered(make_token(state), make_code(), now=NOW) == Refusal(Reason.NOT_TRIGGERED)
+    assert verbs.undelivered(make_token(state), make_code(), now=NOW) == Refusal(Reason.NOT_TRIGGERED)
 
 
 # --- verify -----------------------------------------------------------------------------------
@@ -335,7 +336,7 @@ def verify(
     limits: Limits = LIMITS,
     now: Instant = NOW,
 ) -> Change | Refusal:
-    return tokens.verify(token, method, right=right, user=user, limits=limits, now=now)
+    return verbs.verify(token, method, right=right, user=user, limits=limits, now=now)
 
 
 def wrong(*args: OneTimeToken | Method, user: UserSecurity = USER, limits: Limits = LIMITS) -> WrongAnswer:
@@ -413,7 +414,7 @@ def test_a_code_dies_with_its_last_wrong_try_and_a_newer_one_lives(tries: int) -
     limits = Limits(code_tries=tries, failures=50)
     token, user = token_of(trigger(make_token())), USER
     for number in range(tries):
-        assert reason(tokens.can_verify(token, Method.SMS, user=user, limits=limits, now=NOW)) is None
+        assert reason(verbs.can_verify(token, Method.SMS, user=user, limits=limits, now=NOW)) is None
         decision = wrong(token, Method.SMS, user=user, limits=limits)
         assert decision.attempts_left == tries - number - 1
         token, user = token_of(decision), user_of(decision)
@@ -505,7 +506,7 @@ def spend(
     token: OneTimeToken, *, action: Action = PAYMENT, now: Instant = NOW, path: bytes | None = None
 ) -> Change | Refusal:
     binding = PAY if path is None else bind("POST", path, b"")
-    return tokens.spend(token, action=action, binding=binding, limits=LIMITS, now=now)
+    return verbs.spend(token, action=action, binding=binding, limits=LIMITS, now=now)
 
 
 @pytest.mark.attack(1)
@@ -548,7 +549,7 @@ def test_a_token_spent_on_success_is_reserved_first_with_a_lease() -> None:
 @pytest.mark.parametrize(("offset", "released"), [(-1, True), (0, False), (1, False)])
 def test_a_reserved_token_is_given_back_within_its_lease_only(offset: int, released: bool) -> None:
     token = make_token(Reserved(NOW, after(NOW, 60)), action=BATCH)
-    decision = tokens.release(token, now=Instant(after(NOW, 60) + offset))
+    decision = verbs.release(token, now=Instant(after(NOW, 60) + offset))
     assert isinstance(decision, Change) == released
     if released:
         # It may be spent as long as before, no longer.
@@ -562,13 +563,13 @@ def test_a_lease_beyond_the_expiry_gives_nothing_back_once_the_token_expired() -
     token = make_token(Reserved(after(NOW, 880), after(NOW, 940)), action=BATCH)
     for offset, open_still in ((-1, True), (0, False), (1, False)):
         now = Instant(after(NOW, 900) + offset)
-        assert isinstance(tokens.release(token, now=now), Change) == open_still
+        assert isinstance(verbs.release(token, now=now), Change) == open_still
         assert token.is_open(limits=LIMITS, now=now) == open_still
 
 
 def test_a_handler_that_succeeds_after_its_lease_still_spends_the_token() -> None:
     token = make_token(Reserved(NOW, after(NOW, 60)), action=BATCH)
-    assert token_of(tokens.confirm(token, now=after(NOW, 5000))).state == Spent(after(NOW, 5000))
+    assert token_of(verbs.confirm(token, now=after(NOW, 5000))).state == Spent(after(NOW, 5000))
 
 
 def test_a_lapsed_lease_is_not_good_for_another_request() -> None:
@@ -581,7 +582,7 @@ def test_a_lapsed_lease_is_not_good_for_another_request() -> None:
 
 
 def test_what_is_revoked_says_why() -> None:
-    decision = tokens.revoke(make_token(Cleared(NOW)), why="other-request", limits=LIMITS, now=NOW)
+    decision = verbs.revoke(make_token(Cleared(NOW)), why="other-request", limits=LIMITS, now=NOW)
     assert token_of(decision).state == Revoked(NOW, "other-request")
     (event,) = changed(decision).events
     assert (event.name, event.details) == (EventName.TOKEN_REVOKED, {"why": "other-request"})

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from tests.factories import NOW, PAY, PAYMENT, make_code, make_destination, make_token, make_user
-from watchword.domain import token as tokens
+from watchword.domain import verbs
 from watchword.domain.action import Spend
 from watchword.domain.challenge import Challenge
 from watchword.domain.decision import Change, Refusal
@@ -23,9 +23,9 @@ LATER = after(NOW, 1)
 
 def read_table() -> dict[str, dict[str, frozenset[str]]]:
     """Read the table from the docstring: the states that each verb may lead to, by state and verb."""
-    assert tokens.__doc__ is not None
+    assert verbs.__doc__ is not None
     rule, heading, rule_again, *body = re.findall(
-        r"^(?:=+ +)+=+$|^(?!=).*(?=\n)", tokens.__doc__[tokens.__doc__.index("=====") :], re.MULTILINE
+        r"^(?:=+ +)+=+$|^(?!=).*(?=\n)", verbs.__doc__[verbs.__doc__.index("=====") :], re.MULTILINE
     )
     assert rule == rule_again
     columns = [match.span() for match in re.finditer("=+", rule)]
@@ -36,14 +36,14 @@ def read_table() -> dict[str, dict[str, frozenset[str]]]:
             for index, (start, _) in enumerate(columns)
         ]
 
-    _, *verbs = cells(heading)
+    _, *names = cells(heading)
     table: dict[str, dict[str, frozenset[str]]] = {}
     state = ""
     for line in body[: body.index(rule)]:
         name, *outcomes = cells(line)
         state = name or state  # A cell may go on in the next line.
-        row = table.setdefault(state, dict.fromkeys(verbs, frozenset()))
-        for verb, outcome in zip(verbs, outcomes, strict=True):
+        row = table.setdefault(state, dict.fromkeys(names, frozenset()))
+        for verb, outcome in zip(names, outcomes, strict=True):
             row[verb] |= set(re.findall(r"\w+|-", outcome))
     return table
 
@@ -74,7 +74,7 @@ def trigger(token: OneTimeToken, now: Instant) -> Decisions:
     codes = [make_code(method) for method in (Method.SMS, Method.WHATSAPP, Method.VOICE)]
     number = make_destination()
     return [
-        tokens.trigger(token, code, user=USER, destination=number, limits=LIMITS, now=now) for code in codes
+        verbs.trigger(token, code, user=USER, destination=number, limits=LIMITS, now=now) for code in codes
     ]
 
 
@@ -82,7 +82,7 @@ def verify(token: OneTimeToken, now: Instant) -> Decisions:
     """Answer in every way: right and wrong, with one and with two challenges left."""
     lefts = (1, 2) if isinstance(token.state, Pending) else (0,)
     return [
-        tokens.verify(
+        verbs.verify(
             replace(token, challenges=_left(left)), method, right=right, user=USER, limits=LIMITS, now=now
         )
         for left in lefts
@@ -92,7 +92,7 @@ def verify(token: OneTimeToken, now: Instant) -> Decisions:
 
 
 def spend(token: OneTimeToken, now: Instant) -> Decisions:
-    return [tokens.spend(token, action=PAYMENT, binding=PAY, limits=LIMITS, now=now)]
+    return [verbs.spend(token, action=PAYMENT, binding=PAY, limits=LIMITS, now=now)]
 
 
 def reserve(token: OneTimeToken, now: Instant) -> Decisions:
@@ -100,15 +100,15 @@ def reserve(token: OneTimeToken, now: Instant) -> Decisions:
 
 
 def confirm(token: OneTimeToken, now: Instant) -> Decisions:
-    return [tokens.confirm(token, now=now)]
+    return [verbs.confirm(token, now=now)]
 
 
 def release(token: OneTimeToken, now: Instant) -> Decisions:
-    return [tokens.release(token, now=now)]
+    return [verbs.release(token, now=now)]
 
 
 def revoke(token: OneTimeToken, now: Instant) -> Decisions:
-    return [tokens.revoke(token, why="asked", limits=LIMITS, now=now)]
+    return [verbs.revoke(token, why="asked", limits=LIMITS, now=now)]
 
 
 VERBS: dict[str, Callable[[OneTimeToken, Instant], Decisions]] = {

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 from tests.factories import ADA, NOW, PAY, PAYMENT, make_token, make_user
-from watchword.domain import token as tokens
+from watchword.domain import verbs
 from watchword.domain.application import Application, ApplicationId, ClientKey, KeyScope
 from watchword.domain.decision import Change, Event, EventName, Refusal
 from watchword.domain.instant import Instant, after
@@ -108,7 +108,7 @@ async def spend(store: Store, token_id: TokenId, *, now: Instant = NOW) -> bool:
     while True:
         token = await store.token(token_id)
         assert token is not None
-        decision = tokens.spend(token, action=PAYMENT, binding=PAY, limits=LIMITS, now=now)
+        decision = verbs.spend(token, action=PAYMENT, binding=PAY, limits=LIMITS, now=now)
         if isinstance(decision, Refusal):
             return False
         if await store.commit(decision):
@@ -121,7 +121,7 @@ async def answer_wrongly(store: Store, token_id: TokenId, user_id: UserId = ADA)
         token, user = await store.token(token_id), await store.user(user_id)
         assert token is not None
         assert user is not None
-        decision = tokens.verify(token, Method.PIN, right=False, user=user, limits=LIMITS, now=NOW)
+        decision = verbs.verify(token, Method.PIN, right=False, user=user, limits=LIMITS, now=NOW)
         if isinstance(decision, Refusal):
             return False
         if await store.commit(decision):

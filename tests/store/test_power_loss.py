@@ -20,7 +20,7 @@ import pytest
 from tests.factories import NOW, PAY, PAYMENT, make_token, make_user
 from tests.store.disk import Disk
 from tests.store.support import LIMITS, event, next_user
-from watchword.domain import token as tokens
+from watchword.domain import verbs
 from watchword.domain.decision import Change
 from watchword.domain.instant import after
 from watchword.domain.owner import Owner
@@ -72,7 +72,7 @@ async def _client(store: SqliteStore, user: UserSecurity, acknowledged: Acknowle
                 claim = Owner(id=token.id, version=version - 1).taken(user.id)
                 change = Change(token=token, owners=(claim,), events=(event(),))
             else:
-                spending = tokens.spend(token, action=PAYMENT, binding=PAY, limits=LIMITS, now=after(NOW, 1))
+                spending = verbs.spend(token, action=PAYMENT, binding=PAY, limits=LIMITS, now=after(NOW, 1))
                 assert isinstance(spending, Change)
                 assert spending.token is not None
                 token, change = spending.token, spending

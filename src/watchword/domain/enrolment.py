@@ -20,8 +20,9 @@ from watchword.domain.instant import NEVER, Instant, seconds_until
 from watchword.domain.limits import Limits
 from watchword.domain.method import PERSONAL_METHODS, CredentialKind, Factor, Method
 from watchword.domain.owner import Owner
-from watchword.domain.token import OneTimeToken, revoked_with
+from watchword.domain.token import OneTimeToken
 from watchword.domain.user import UserSecurity
+from watchword.domain.verbs import revoked_with
 
 CREDENTIAL_CHANGE = Action(name="CREDENTIAL__CHANGE", risk=Risk.HIGH, bind=Bind.REQUEST)
 """Changes what a user has enrolled."""

@@ -6,7 +6,7 @@ from hashlib import sha256
 from typing import NamedTuple
 
 from watchword.delivery.base import Delivery, DeliveryError, Message
-from watchword.domain import session as sessions, token as tokens
+from watchword.domain import session as sessions, verbs
 from watchword.domain.action import AUTHORISE_SESSION, Action, Risk
 from watchword.domain.binding import Binding
 from watchword.domain.decision import Change, Reason, Refusal, WrongAnswer
@@ -16,7 +16,7 @@ from watchword.domain.instant import Instant, seconds_until
 from watchword.domain.limits import Limits
 from watchword.domain.method import PERSONAL_METHODS, Method
 from watchword.domain.policy import required
-from watchword.domain.token import OneTimeToken, TokenId
+from watchword.domain.token import OneTimeToken, Reserved, Revoked, TokenId, refused_as
 from watchword.domain.user import UserId, UserSecurity
 from watchword.engine.applications import Applications
 from watchword.engine.deciding import Decider
@@ -193,13 +193,13 @@ class Engine:
                 user = await self.decider.user(records, caller.user_id)
                 decision = await self._sign(token, signature, user=user, action=action, binding=binding)
             else:
-                decision = tokens.spend(
+                decision = verbs.spend(
                     token, action=action, binding=binding, limits=self.limits, now=self.clock.now()
                 )
             if isinstance(decision, Refusal) and decision.reason is Reason.OTHER_REQUEST:
                 # RTS art. 5(1)(d): any change to what was agreed invalidates the code.
                 why = decision.reason.value
-                return tokens.revoke(token, why=why, limits=self.limits, now=self.clock.now())
+                return verbs.revoke(token, why=why, limits=self.limits, now=self.clock.now())
             return decision
 
         decision = await self.decider.settle(decide)
@@ -208,22 +208,22 @@ class Engine:
         if isinstance(decision, WrongAnswer):
             return Wrong(Method.SIGNATURE, decision.attempts_left)
         assert decision.token is not None
-        if isinstance(decision.token.state, tokens.Revoked):
+        if isinstance(decision.token.state, Revoked):
             return Reason.OTHER_REQUEST
-        return Approved(decision.token, reserved=isinstance(decision.token.state, tokens.Reserved))
+        return Approved(decision.token, reserved=isinstance(decision.token.state, Reserved))
 
     async def _sign(
         self, token: OneTimeToken, signature: str, *, user: UserSecurity, action: Action, binding: Binding
     ) -> Change | Refusal:
         now = self.clock.now()
-        refusal = tokens.can_sign(
+        refusal = verbs.can_sign(
             token, action=action, binding=binding, user=user, limits=self.limits, now=now
         )
         if refusal is not None:
             return refusal
         counting = user.counting(token.risk, limits=self.limits, now=now)
         right = self.methods.signature.verify(signature, user=counting, token=token)
-        return tokens.sign(
+        return verbs.sign(
             token,
             right=right,
             action=action,
@@ -251,7 +251,7 @@ class Engine:
             now = self.clock.now()
             if by_session and user.in_session(now):
                 return sessions.use(user, action=action, now=now)
-            return tokens.issue(
+            return verbs.issue(
                 identify(ott),
                 action=action,
                 required=required(
@@ -277,12 +277,12 @@ class Engine:
     async def confirm(self, caller: Caller, token_id: TokenId) -> None:
         """Spend a reserved token: its handler succeeded."""
         async with self.decider.turn(caller.user_id):
-            await self._decide(caller, token_id, lambda token: tokens.confirm(token, now=self.clock.now()))
+            await self._decide(caller, token_id, lambda token: verbs.confirm(token, now=self.clock.now()))
 
     async def release(self, caller: Caller, token_id: TokenId) -> None:
         """Give a reserved token back: its handler failed."""
         async with self.decider.turn(caller.user_id):
-            await self._decide(caller, token_id, lambda token: tokens.release(token, now=self.clock.now()))
+            await self._decide(caller, token_id, lambda token: verbs.release(token, now=self.clock.now()))
 
     # --- clearing a token ---------------------------------------------------------------------
 
@@ -300,7 +300,7 @@ class Engine:
         token = await self._owned(self.store, caller, identify(ott))
         if token is None:
             return Refusal(Reason.UNKNOWN)
-        over = tokens.refused_as(token, limits=self.limits, now=self.clock.now())
+        over = refused_as(token, limits=self.limits, now=self.clock.now())
         return self._snapshot(token) if over is None else Refusal(over)
 
     async def trigger(self, caller: Caller, ott: str, method: Method) -> str | Refusal:
@@ -332,7 +332,7 @@ class Engine:
                 await self._decide(
                     caller,
                     identify(ott),
-                    lambda token: tokens.undelivered(token, sent.code, now=self.clock.now()),
+                    lambda token: verbs.undelivered(token, sent.code, now=self.clock.now()),
                 )
             raise
         return obfuscated(sent.to)
@@ -354,14 +354,14 @@ class Engine:
             if token is None:
                 return Refusal(Reason.UNKNOWN)
             user, now = await self.decider.user(records, caller.user_id), self.clock.now()
-            refusal = tokens.can_trigger(token, method, user=user, limits=self.limits, now=now)
+            refusal = verbs.can_trigger(token, method, user=user, limits=self.limits, now=now)
             if refusal is not None:
                 return refusal
             sender = self.methods.phone[method]
             started = sender.start(digits, user=user, token=token, limits=self.limits, now=now)
             number = sender.phone(user).digest
             destination = await self.store.destination(number) or Destination(id=number)
-            return tokens.trigger(
+            return verbs.trigger(
                 token, started.code, user=user, destination=destination, limits=self.limits, now=now
             )
 
@@ -397,12 +397,12 @@ class Engine:
             if token is None:
                 return Refusal(Reason.UNKNOWN)
             user = await self.decider.user(records, caller.user_id)
-            refusal = tokens.can_verify(token, method, user=user, limits=self.limits, now=self.clock.now())
+            refusal = verbs.can_verify(token, method, user=user, limits=self.limits, now=self.clock.now())
             if refusal is not None:
                 return refusal
             right = await self._compare(method, answer, user=user, token=token)
             now = self.clock.now()
-            return tokens.verify(
+            return verbs.verify(
                 token,
                 method,
                 right=right,
@@ -425,7 +425,7 @@ class Engine:
         self, user: UserSecurity, method: Method, *, right: bool, now: Instant
     ) -> tuple[OneTimeToken, ...]:
         """Return the tokens that an answer may void, which is where a wrong one disables a credential."""
-        if right or not tokens.may_disable(user, method, limits=self.limits):
+        if right or not verbs.may_disable(user, method, limits=self.limits):
             return ()
         return await self.decider.open_tokens(user, now=now)
 
