@@ -97,6 +97,7 @@ class Served:
     """A server that runs; what it logged is there once it has ended."""
 
     client: httpx2.Client
+    process: "subprocess.Popen[str]"
     log: str = ""
 
 
@@ -123,7 +124,7 @@ def served(config: Path) -> Generator[Served]:
         late.cancel()
         origin = ready.removeprefix("Ready: ").strip()
         with httpx2.Client(base_url=origin, trust_env=False, timeout=30) as client:
-            running = Served(client)
+            running = Served(client, process)
             yield running
         process.send_signal(signal.SIGTERM)
         _, running.log = process.communicate(timeout=STOP_SECONDS)

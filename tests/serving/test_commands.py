@@ -5,9 +5,11 @@ import signal
 import stat
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 
 from tests.serving.support import (
@@ -161,6 +163,49 @@ def test_what_is_in_flight_is_finished_when_it_is_told_to_stop(tmp_path: Path) -
     finally:
         process.kill()
         process.communicate()
+
+
+def _within(seconds: float, is_so: Callable[[], bool]) -> bool:
+    """Ask again and again: a process that takes over tells nobody when it has."""
+    end = time.monotonic() + seconds
+    while not is_so():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def test_a_hangup_makes_it_read_the_file_anew(tmp_path: Path) -> None:
+    config = installation(tmp_path / "i", SERVER, APP, ADA, PAYMENT)
+    with served(config) as server:
+        assert server.client.get("/ran").status_code == 200
+        config.write_text(
+            config.read_text()
+            + PAYMENT.replace("PAYMENT", "COUNT").replace("POST /payments/{id}", "GET /ran")
+        )
+        server.process.send_signal(signal.SIGHUP)
+        url = f"{str(server.client.base_url).rstrip('/')}/ran"
+
+        def is_protected_now() -> bool:
+            try:
+                return httpx2.get(url, trust_env=False).status_code == 401
+            except httpx2.TransportError:  # met the process that goes
+                return False
+
+        assert _within(READY_SECONDS, is_protected_now)
+
+
+def test_a_hangup_with_a_file_that_cannot_be_served_changes_nothing(tmp_path: Path) -> None:
+    config = installation(tmp_path / "i", SERVER, APP, ADA, PAYMENT)
+    with served(config) as server:
+        keys = (tmp_path / "i" / "keys.json").read_bytes()
+        (tmp_path / "i" / "keys.json").unlink()
+        server.process.send_signal(signal.SIGHUP)
+        line = server.process.stderr.readline() if server.process.stderr is not None else ""
+        assert line.startswith("watchword serve: not reloaded, the server goes on as it was: ")
+        assert "keys.json" in line
+        assert server.client.get("/ran").status_code == 200
+        (tmp_path / "i" / "keys.json").write_bytes(keys)
 
 
 # --- init -----------------------------------------------------------------------------------------

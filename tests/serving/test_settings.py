@@ -91,6 +91,7 @@ def test_a_mistake_is_named(text: str, found: str) -> None:
     [
         ("webhook = 'http://messages.example.com/'", "delivery.webhook: write https://"),
         ("webhook = 'http://10.0.0.1/'", "delivery.webhook: write https://"),
+        ("webhook = 'https://169.254.169.254/'", "delivery.webhook: not an address of a server"),
         ("webhook = 'file:///etc/passwd'", "delivery.webhook: not a URL with a host"),
         ("webhook = 'https://user:pass@example.com/'", "delivery.webhook: a URL holds no user"),
         ("secret_file = ''", "delivery.secret_file: must name a file"),

@@ -26,15 +26,23 @@ class CannotListenError(Exception):
     """The address is not to be had; says why."""
 
 
-def run(make: Callable[[], ASGIApp], *, host: str, port: int) -> None:
+def _always() -> bool:
+    return True
+
+
+def run(
+    make: Callable[[], ASGIApp], *, host: str, port: int, may_reload: Callable[[], bool] = _always
+) -> None:
     """
     Serve the application until SIGINT or SIGTERM, then finish what is in flight.
 
-    Prints ``Ready: <url>`` once it answers.
+    Prints ``Ready: <url>`` once it answers. At SIGHUP it makes the application anew, in a process
+    that takes over.
 
     Args:
         make: Makes the application, in the process that serves it; must be picklable.
         port: 0 for any that is free.
+        may_reload: Asked at SIGHUP; what cannot be made anew must not end what is served.
 
     Raises:
         CannotListenError: The address is in use, or not one of this machine's.
@@ -55,12 +63,15 @@ def run(make: Callable[[], ASGIApp], *, host: str, port: int) -> None:
         # On stderr, so that stdout holds the one line that a script waits for.
         log_dictconfig={"handlers": dict.fromkeys(("console", "access"), _TO_STDERR)},
     )
+    server.may_reload = may_reload
     threading.Thread(target=_announce, args=(host, port), daemon=True).start()
     server.serve(target_loader=partial(_load, make, os.getpid()), wrap_loader=False)
 
 
 class _Server(MPServer):
-    """Granian, told to stop in a way that cannot lock itself."""
+    """Granian, told to stop or to reload in a way that cannot lock itself."""
+
+    may_reload: Callable[[], bool] = staticmethod(_always)
 
     def signal_handler_interrupt(self, *_: object) -> None:
         """
@@ -72,6 +83,15 @@ class _Server(MPServer):
         if not self.interrupt_signal:
             self.interrupt_signal = True
             threading.Thread(target=self.main_loop_interrupt.set, daemon=True).start()
+
+    def signal_handler_reload(self, *_: object) -> None:
+        """Reload, if that may be; asked in another thread for the same reason."""
+        threading.Thread(target=self._reload_if_it_may_be, daemon=True).start()
+
+    def _reload_if_it_may_be(self) -> None:
+        if self.may_reload():
+            self.reload_signal = True
+            self.main_loop_interrupt.set()
 
 
 def _load(make: Callable[[], ASGIApp], parent: int) -> ASGIApp:

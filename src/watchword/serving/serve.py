@@ -14,7 +14,7 @@ from watchword.serving.app import Server, UnusableDeploymentError, application, 
 
 def run_serve(config: Path) -> None:
     """
-    Serve until SIGINT or SIGTERM.
+    Serve until SIGINT or SIGTERM; read everything anew at SIGHUP.
 
     Raises:
         ConfigError: The configuration has mistakes, or what is unsafe.
@@ -25,7 +25,22 @@ def run_serve(config: Path) -> None:
     # Here, where a fault can still be told in one line. The application is not imported: what it
     # opens belongs in the process that serves it.
     asyncio.run(_rehearse(Server(deployment)))
-    run(partial(_application, config), host=deployment.server.host, port=deployment.server.port)
+    run(
+        partial(_application, config),
+        host=deployment.server.host,
+        port=deployment.server.port,
+        may_reload=partial(_may_reload, config),
+    )
+
+
+def _may_reload(config: Path) -> bool:
+    """Tell whether a server could start now; if not, say why, and let the one that runs go on."""
+    try:
+        asyncio.run(_rehearse(Server(checked(config))))
+    except (ConfigError, UnusableDeploymentError) as error:
+        _say(f"not reloaded, the server goes on as it was: {error}")
+        return False
+    return True
 
 
 async def _rehearse(server: Server) -> None:
@@ -38,5 +53,9 @@ def _application(config: Path) -> ASGIApp:
         deployment = checked(config)
         return Server(deployment, application(deployment))
     except (ConfigError, UnusableDeploymentError) as error:
-        print(f"watchword serve: {error}", file=sys.stderr, flush=True)  # noqa: T201 - it is for a person.
+        _say(str(error))
         os._exit(1)
+
+
+def _say(what: str) -> None:
+    print(f"watchword serve: {what}", file=sys.stderr, flush=True)  # noqa: T201 - it is for a person.

@@ -145,7 +145,7 @@ class DeliveryTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
         """Name what is unsafe or cannot work, and what to write instead."""
         wrong = url_fault(self.webhook)
         if wrong is not None:
-            yield f"webhook: {wrong}"
+            yield f"webhook: {wrong.replace('an issuer', 'a server')}"
         if not self.secret_file:
             yield "secret_file: must name a file; a secret does not belong in this one"
         # Written so that NaN is refused too.
