@@ -316,12 +316,11 @@ class Enrolment:
         self, user_id: UserId, decide: Callable[[UserSecurity, Instant], Awaitable[Change | Refusal]]
     ) -> Change | Refusal:
         """Change what a user has enrolled, in his turn; faces that he has no longer the matcher forgets."""
-        before: tuple[Credential, ...] = ()
+        before: list[Credential] = []
 
         async def from_records(records: Records) -> Change | Refusal:
-            nonlocal before
             user = await self._decider.user(records, user_id)
-            before = user.credentials
+            before[:] = user.credentials
             return await decide(user, self._decider.clock.now())
 
         async with self._decider.turn(user_id):
