@@ -106,7 +106,8 @@ class Envelope:
             _check_jose_headers(headers, has_body=operation.body is not None)
             body = await read(call.request, limit=operation.body_max)
             sealed = await self._unseal(call, method, body, operation)
-            call.sealed = sealed if _wants_jose(headers) or operation.jose.only is not None else None  # type: ignore[union-attr]
+            only = None if operation.jose is None else operation.jose.only
+            call.sealed = sealed if only is not None or _wants_jose(headers) else None
         if operation.body is not None:
             call.body = decode(call.payload, operation.body)
 
