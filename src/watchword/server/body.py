@@ -3,7 +3,7 @@
 import asyncio
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import TypeVar
 
@@ -40,7 +40,7 @@ class Large:
         self._by_caller: Counter[int] = Counter()
 
     @contextmanager
-    def one(self, caller: int) -> Iterator[None]:
+    def one(self, caller: int) -> Generator[None]:
         """
         Admit one more.
 

@@ -68,7 +68,9 @@ _JOSE = {
             "description": "A compact JWE, JWS, or JWS in a JWE, whose content is the JSON.",
             "pattern": r"^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]*){2,4}$",
         },
-        "example": "eyJlbmMiOiJBMjU2R0NNIiwiYWxnIjoiZGlyIn0..gTnxA4uYrCTWVNp1.7dQFDhBJ.Ch8Nk4IRIeyeIuSGVQk1tA",
+        "example": (
+            "eyJlbmMiOiJBMjU2R0NNIiwiYWxnIjoiZGlyIn0..gTnxA4uYrCTWVNp1.7dQFDhBJ.Ch8Nk4IRIeyeIuSGVQk1tA"
+        ),
     }
 }
 _DESCRIPTIONS = {
