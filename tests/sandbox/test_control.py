@@ -227,10 +227,18 @@ async def test_a_shown_token_holds_no_secret(client: httpx2.AsyncClient, ada: Pe
     assert "digest" not in text
 
 
-@pytest.mark.parametrize("ott", [UNKNOWN, "x", "%00", "%F0%9F%98%80", "a" * 3000])
+@pytest.mark.parametrize("ott", [UNKNOWN, "x", "%F0%9F%98%80", "a" * 3000])
 async def test_an_unknown_token_is_404(client: httpx2.AsyncClient, ott: str) -> None:
     answer = await client.get(f"/sandbox/tokens/{ott}")
     assert (answer.status_code, error_code(answer)) == (404, "ott.not.found")
+
+
+async def test_a_path_with_a_control_character_is_malformed_before_anything_is_looked_up(
+    client: httpx2.AsyncClient,
+) -> None:
+    for ott in ("%00", "x%0A", "%7F"):
+        answer = await client.get(f"/sandbox/tokens/{ott}")
+        assert (answer.status_code, error_code(answer)) == (400, "request.malformed"), ott
 
 
 # --- reset ------------------------------------------------------------------------------------
