@@ -848,7 +848,7 @@ answered. A test made this page: it starts `watchword sandbox`, calls each of th
 the documented wrong ways, and fails when the page says anything else. After a change that is meant, write it
 anew:
 
-```bash
+```sh
 make test ARGS="tests/wire/test_table.py --write-table"
 ```
 

@@ -26,7 +26,7 @@ _TEMPLATE = b"sb\x01"
 class SandboxFaces:
     """A ``FaceMatcher`` for tests: a face is its bytes."""
 
-    @cached_property
+    @property
     def public_key(self) -> str:
         """
         Return a key that looks like a matcher's, new for each process.
@@ -34,6 +34,10 @@ class SandboxFaces:
         Nobody has the private one: a face map that was encrypted to it is enrolled as it is, and
         matches only if it is sent again, byte for byte.
         """
+        return self._key
+
+    @cached_property
+    def _key(self) -> str:
         key = rsa.generate_private_key(public_exponent=65537, key_size=2048).public_key()
         return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
 
