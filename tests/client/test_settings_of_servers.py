@@ -23,7 +23,7 @@ Client = Callable[[httpx.Auth | None], httpx.AsyncClient]
 @asynccontextmanager
 async def serve(monkeypatch: pytest.MonkeyPatch, settings: Settings) -> AsyncIterator[Client]:
     """Run the sandbox with these settings; yields what makes clients of it."""
-    monkeypatch.setattr("watchword.sandbox.world._settings", lambda _: settings)
+    monkeypatch.setattr("watchword.sandbox.world._settings", lambda *_: settings)
     async with create() as sandbox:
         transport = httpx.ASGITransport(app=sandbox.app)
         headers = {"authorization": "Bearer demo-ada"}
