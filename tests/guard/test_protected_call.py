@@ -319,7 +319,9 @@ async def test_another_method_is_another_request() -> None:
 
 
 @pytest.mark.attack(7)
-@pytest.mark.parametrize("header", ["X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override"])
+@pytest.mark.parametrize(
+    "header", ["X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override", "X_HTTP_Method_Override"]
+)
 async def test_no_header_overrides_the_method(product: Product, header: str) -> None:
     ott = await product.cleared_payment(BODY)
     for method, path in (("POST", PAYMENT_PATH), ("POST", "/plain"), ("GET", STATEMENT_PATH)):

@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+from traceback import format_exception
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from tests.app import (
     STATEMENT_PATH,
     Faulty,
     Product,
+    call,
     make_product,
 )
 from tests.factories import (
@@ -27,9 +29,11 @@ from tests.factories import (
     enrolled_fingerprint,
     enrolled_phone,
 )
+from watchword.asgi import Receive, Scope, Send
 from watchword.domain.limits import Limits
 from watchword.domain.method import Method
 from watchword.engine.recent import Recent
+from watchword.server.edge import BrokenOffError, Edge
 
 WRONG = {"pin": "0000"}
 V2_PIN = f"/v2/profiles/{PROFILE}/pin/verify"
@@ -737,3 +741,17 @@ async def test_two_authorization_headers_are_400(product: Product) -> None:
         answer = await product.raw("GET", path, [("authorization", "Bearer ada")])
         assert (answer.status, answer.code) == (400, "request.malformed")
     assert not product.bank.executions
+
+
+async def test_an_exception_after_the_answer_began_breaks_it_off_and_says_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def fails(_: Scope, __: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise ValueError("pin=4711")
+
+    with pytest.raises(BrokenOffError) as caught:
+        await call(Edge(fails, trace_id=lambda: "f" * 32), "GET", "/")
+    said = "".join(format_exception(caught.value)) + caplog.text
+    assert "4711" not in said
+    assert "f" * 32 in caplog.text

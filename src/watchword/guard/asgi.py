@@ -402,7 +402,8 @@ def _unsupported(message: str) -> _Refused:
 
 def _overrides_method(scope: Scope) -> bool:
     return any(
-        name in _OVERRIDES and value.strip().upper() != scope["method"].encode()
+        # Bridges to CGI and WSGI make one name of both spellings.
+        name.replace(b"_", b"-") in _OVERRIDES and value.strip().upper() != scope["method"].encode()
         for name, value in scope["headers"]
     )
 

@@ -26,6 +26,10 @@ _TRACE_ID = wire.TRACE_ID.encode()
 _log = logging.getLogger("watchword")
 
 
+class BrokenOffError(Exception):
+    """The application failed after its answer had begun; names the trace id under which it is logged."""
+
+
 class Edge:
     """ASGI middleware for the whole server."""
 
@@ -72,7 +76,9 @@ class Edge:
         except Exception as error:
             answer = _explain(error, trace_id)
             if started:
-                raise
+                # The server must break the answer off. It logs what it is given, so not the error itself,
+                # whose message may hold what was sent.
+                raise BrokenOffError(trace_id) from None
             await answer(scope, receive, sending)
 
 
