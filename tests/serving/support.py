@@ -63,12 +63,18 @@ def jose_pem() -> bytes:
     return ServerKeys.generate(rsa_bits=2048).to_pem()
 
 
+def put_private(file: Path, content: bytes) -> None:
+    """Write a file that its owner alone may read, in place of what was there."""
+    file.unlink(missing_ok=True)
+    write_private(file, content)
+
+
 def installation(folder: Path, *tables: str) -> Path:
     """Write keys, an application and a configuration with *tables*; return the configuration."""
     folder.mkdir(exist_ok=True)
-    write_private(folder / "keys.json", new_key_file())
-    write_private(folder / "jose.pem", jose_pem())
-    write_private(folder / "webhook.secret", f"whsec_{b64encode(WEBHOOK_KEY).decode()}\n".encode())
+    put_private(folder / "keys.json", new_key_file())
+    put_private(folder / "jose.pem", jose_pem())
+    put_private(folder / "webhook.secret", f"whsec_{b64encode(WEBHOOK_KEY).decode()}\n".encode())
     (folder / "bank.py").write_text(BANK, encoding="utf-8")
     config = folder / "watchword.toml"
     config.write_text("\n".join(tables), encoding="utf-8")

@@ -21,6 +21,7 @@ from tests.serving.support import (
     Receiver,
     environment,
     installation,
+    put_private,
     run,
     served,
 )
@@ -28,7 +29,7 @@ from watchword.domain.decision import Change, Event, EventName
 from watchword.domain.instant import after
 from watchword.engine.ports import SystemClock
 from watchword.serving.doctor import examine
-from watchword.serving.keys import new_key_file, write_private
+from watchword.serving.keys import new_key_file
 from watchword.store.sqlite import SqliteStore
 
 SERVER = "[server]\nport = 0\n"
@@ -103,7 +104,7 @@ def test_a_foreign_key_file_is_refused_before_anything_is_served(tmp_path: Path)
     config = installation(tmp_path / "i", SERVER, APP, ADA, PAYMENT)
     with served(config) as server:
         assert server.client.post("/v1/user/pin", json={"pin": "4713"}, headers=AUTHORISED).is_success
-    write_private(tmp_path / "i" / "keys.json", new_key_file())
+    put_private(tmp_path / "i" / "keys.json", new_key_file())
     ended = run("serve", "--config", config)
     assert (ended.returncode, ended.stdout) == (1, "")
     assert "made with other keys" in ended.stderr
@@ -325,7 +326,7 @@ def test_keys_of_another_installation_are_found(tmp_path: Path) -> None:
     with served(config) as server:
         assert server.client.post("/v1/user/pin", json={"pin": "4713"}, headers=AUTHORISED).is_success
     assert doctor(config)[1]["keys and store"]["ok"] is True
-    write_private(tmp_path / "i" / "keys.json", new_key_file())
+    put_private(tmp_path / "i" / "keys.json", new_key_file())
     status, found = doctor(config)
     assert status == 1
     assert "made with other keys" in found["keys and store"]["advice"]

@@ -5,9 +5,8 @@ from pathlib import Path
 import pytest
 
 from tests.auth.support import P256, RSA, FakeIssuer, Reply
-from tests.serving.support import installation
+from tests.serving.support import installation, put_private
 from watchword.serving.doctor import Finding, examine
-from watchword.serving.keys import write_private
 
 
 async def finding(config: Path, check: str) -> Finding:
@@ -60,7 +59,7 @@ async def test_introspection_is_asked_with_our_own_secret(tmp_path: Path, status
             f'[introspection]\nurl = "{issuer.url}/introspect"\nclient_id = "w"\n'
             'client_secret_file = "introspection.secret"',
         )
-        write_private(tmp_path / "i" / "introspection.secret", b"secret")
+        put_private(tmp_path / "i" / "introspection.secret", b"secret")
         assert (await finding(config, "introspection")).ok is well
         assert issuer.count("/introspect") == 1
 
@@ -81,7 +80,7 @@ async def test_a_face_server_is_connected_to_and_asked_nothing(tmp_path: Path) -
             f'[face]\nprovider = "http"\nurl = "{server.url}"\napi_key_file = "face.key"\nmatch_level = 10\n'
         )
         config = installation(tmp_path / "i", table)
-        write_private(tmp_path / "i" / "face.key", b"key\n")
+        put_private(tmp_path / "i" / "face.key", b"key\n")
         assert (await finding(config, "faces")).ok
         assert server.asked == []
     assert not (await finding(config, "faces")).ok

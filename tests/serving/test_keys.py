@@ -98,9 +98,32 @@ def test_a_fresh_key_file_makes_a_ring_and_no_two_are_alike(tmp_path: Path) -> N
     assert [path.name for path in tmp_path.iterdir() if path.suffix != ".json"] == []
 
 
-def test_a_private_file_is_its_owners_alone_whatever_was_there(tmp_path: Path) -> None:
+def test_a_private_file_is_its_owners_alone(tmp_path: Path) -> None:
     file = tmp_path / "secret"
-    file.touch(mode=0o666)
     write_private(file, b"content")
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert file.read_bytes() == b"content"
+
+
+def test_a_private_file_replaces_nothing_and_follows_no_link(tmp_path: Path) -> None:
+    victim, taken, leads, nowhere = (tmp_path / name for name in ("victim", "taken", "leads", "nowhere"))
+    victim.write_bytes(b"victim")
+    taken.write_bytes(b"mine")
+    leads.symlink_to(victim)
+    nowhere.symlink_to(tmp_path / "made")
+    for file in (taken, leads, nowhere):
+        with pytest.raises(FileExistsError):
+            write_private(file, b"content")
+    assert (victim.read_bytes(), taken.read_bytes()) == (b"victim", b"mine")
+    assert {each.name for each in tmp_path.iterdir()} == {"victim", "taken", "leads", "nowhere"}
+
+
+@pytest.mark.attack(109)
+def test_what_was_planted_beside_it_is_not_written_through(tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"victim")
+    for name in ("keys.new", ".keys.json", "keys.json.new"):
+        (tmp_path / name).symlink_to(victim)
+    write_private(tmp_path / "keys.json", b"content")
+    assert victim.read_bytes() == b"victim"
+    assert not (tmp_path / "keys.json").is_symlink()

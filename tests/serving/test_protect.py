@@ -17,7 +17,7 @@ from starlette.responses import JSONResponse, PlainTextResponse
 from starlette.routing import Route
 
 from tests.factories import make_world
-from tests.serving.support import ADA, ADA_TOKEN, HIGH, PAYMENT, Receiver, installation
+from tests.serving.support import ADA, ADA_TOKEN, HIGH, PAYMENT, Receiver, installation, put_private
 from watchword.asgi import ASGIApp, ASGIMessage, Receive, Scope, Send
 from watchword.config import ConfigError
 from watchword.domain.decision import EventName
@@ -25,7 +25,7 @@ from watchword.engine.applications import Applications
 from watchword.engine.ports import SystemEntropy
 from watchword.serving import protect
 from watchword.serving.app import Server, UnusableDeploymentError, application, checked
-from watchword.serving.keys import new_key_file, write_private
+from watchword.serving.keys import new_key_file
 from watchword.serving.users import LinkedUsers
 from watchword.store.sqlite import SqliteStore
 
@@ -178,7 +178,7 @@ async def test_a_delivery_that_fails_is_503_and_the_token_stays_good(tmp_path: P
 
 def gateway(folder: Path, *tables: str) -> Path:
     config = installation(folder, PAYMENT, '[gateway]\nsecret_file = "gateway.secret"\n', *tables)
-    write_private(folder / "gateway.secret", GATEWAY_SECRET.encode())
+    put_private(folder / "gateway.secret", GATEWAY_SECRET.encode())
     return config
 
 
@@ -310,7 +310,7 @@ async def test_a_store_of_another_ring_is_refused_at_start(tmp_path: Path) -> No
     config = installation(tmp_path / "i", ADA, PAYMENT)
     async with (server := protect(Starlette(routes=ROUTES), config=config)), client_of(server) as client:
         await cleared(client, AUTHORISED)
-    write_private(tmp_path / "i" / "keys.json", new_key_file())
+    put_private(tmp_path / "i" / "keys.json", new_key_file())
     with pytest.raises(UnusableDeploymentError, match="made with other keys"):
         await Server(checked(config)).start()
 

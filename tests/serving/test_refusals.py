@@ -1,5 +1,6 @@
 """What a server for production refuses to start with, and that it says what to write instead."""
 
+import os
 import re
 from collections.abc import Sequence
 from hashlib import sha256
@@ -11,12 +12,12 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 import watchword
-from tests.serving.support import ADA, HIGH, PAYMENT, installation
+from tests.serving.support import ADA, HIGH, PAYMENT, installation, put_private
 from watchword.config import ConfigError
 from watchword.sandbox.people import DEMO_APPLICATION
 from watchword.sandbox.world import prepare
 from watchword.serving.app import checked
-from watchword.serving.keys import KeyFile, write_private
+from watchword.serving.keys import KeyFile
 from watchword.serving.refusals import TEST_FILE, TEST_TOKENS
 
 APP = '[app]\ntarget = "bank:app"\n'
@@ -286,13 +287,65 @@ def test_a_secret_that_others_can_reach_is_refused(tmp_path: Path, name: str, mo
         '[face]\nprovider = "http"\nurl = "http://127.0.0.1:1"\nmatch_level = 10\napi_key_file = "face.key"'
     )
     config = installation(tmp_path / "installation", ADA, delivery, face)
-    write_private(config.with_name("face.key"), b"key\n")
+    put_private(config.with_name("face.key"), b"key\n")
     file = config.with_name(name)
     file.chmod(mode)
     (found,) = refused_now(config)
     assert f"chmod 600 {file}" in found
     file.chmod(0o600)
     assert refused_now(config) == []
+
+
+def test_a_configuration_that_others_could_change_is_refused(tmp_path: Path) -> None:
+    config = installation(tmp_path / "installation", ADA)
+    for mode in (0o660, 0o606, 0o622):
+        config.chmod(mode)
+        (found,) = refused_now(config)
+        assert found == f"others than its owner may change it; run: chmod go-w {config}"
+    config.chmod(0o644)
+    assert refused_now(config) == []
+
+
+@pytest.mark.parametrize("name", ["watchword.db", "watchword.db-wal", "watchword.db-shm"])
+def test_a_store_that_others_can_reach_is_refused(tmp_path: Path, name: str) -> None:
+    config = installation(tmp_path / "installation", ADA)
+    file = config.with_name(name)
+    file.touch()
+    for mode in (0o640, 0o604, 0o660):
+        file.chmod(mode)
+        (found,) = refused_now(config)
+        assert found.startswith(f"store.path: {file}: others")
+        assert f"chmod 600 {file}" in found
+    file.chmod(0o600)
+    assert refused_now(config) == []
+
+
+def test_a_store_that_is_no_file_is_refused(tmp_path: Path) -> None:
+    (found,) = refused(tmp_path, ADA, '[store]\npath = "/dev/null"')
+    assert found == "store.path: /dev/null: is not a plain file"
+
+
+@pytest.mark.parametrize(
+    "name", ["watchword.toml", "keys.json", "jose.pem", "webhook.secret", "watchword.db"]
+)
+def test_what_belongs_to_somebody_else_is_refused(
+    tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    delivery = '[delivery]\nwebhook = "http://127.0.0.1:1/"\nsecret_file = "webhook.secret"\n'
+    config = installation(tmp_path / "installation", ADA, delivery)
+    put_private(config.with_name("watchword.db"), b"")
+    stat, file = Path.stat, config.with_name(name)
+
+    def of_another(path: Path, *, follow_symlinks: bool = True) -> os.stat_result:
+        found = stat(path, follow_symlinks=follow_symlinks)
+        if path != file:
+            return found
+        return os.stat_result((*found[:4], os.geteuid() + 4711, *found[5:]))
+
+    monkeypatch.setattr(Path, "stat", of_another)
+    (only,) = refused_now(config)
+    assert f"belongs to user {os.geteuid() + 4711}, who can change it at any time" in only
+    assert f"run: chown {os.geteuid()} {file}" in only
 
 
 @pytest.mark.parametrize(

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 
 from tests.sandbox.support import Person, client_of, new_ott
-from tests.serving.support import ADA, PAYMENT, run
+from tests.serving.support import ADA, PAYMENT, put_private, run
 from watchword.config import parse
 from watchword.sandbox.app import UnusableDataError, create
-from watchword.serving.keys import new_key_file, write_private
+from watchword.serving.keys import new_key_file
 
 
 @pytest.mark.attack(182)
@@ -16,10 +16,10 @@ async def test_a_data_directory_with_the_key_file_of_another_is_refused_at_start
     async with create(data=tmp_path):
         pass
     own = (tmp_path / "keys.json").read_bytes()
-    write_private(tmp_path / "keys.json", new_key_file())
+    put_private(tmp_path / "keys.json", new_key_file())
     with pytest.raises(UnusableDataError, match=r"keys\.json: what is in the store was made with other keys"):
         await create(data=tmp_path).start()
-    write_private(tmp_path / "keys.json", own)
+    put_private(tmp_path / "keys.json", own)
     async with create(data=tmp_path):
         pass
 
@@ -27,7 +27,7 @@ async def test_a_data_directory_with_the_key_file_of_another_is_refused_at_start
 async def test_the_command_says_so_in_one_line(tmp_path: Path) -> None:
     async with create(data=tmp_path):
         pass
-    write_private(tmp_path / "keys.json", new_key_file())
+    put_private(tmp_path / "keys.json", new_key_file())
     ended = run("sandbox", "--port", "0", "--data", tmp_path)
     assert (ended.returncode, ended.stdout, ended.stderr.count("\n")) == (1, "", 1)
     assert "made with other keys" in ended.stderr

@@ -29,7 +29,7 @@ from watchword.domain.instant import Instant, after
 from watchword.engine.ports import SystemClock
 from watchword.engine.principal import AuthenticatorUnavailableError
 from watchword.serving.keys import ForeignKeysError, UnusableKeysError, check_ring, read_keyring
-from watchword.serving.refusals import refusals
+from watchword.serving.refusals import of_the_file, refusals
 from watchword.serving.settings import Deployment, load
 from watchword.store.base import StoreUnavailableError
 from watchword.store.codec import decode_event
@@ -88,6 +88,7 @@ async def examine(config: Path) -> list[Finding]:
         deployment, mistakes = load(config)
     except ConfigError as error:
         return [Finding("configuration", str(config), mistake) for mistake in error.mistakes]
+    mistakes += of_the_file(config)
     mistakes += refusals(deployment)
     findings = [Finding("configuration", str(config), mistake) for mistake in mistakes]
     if not mistakes:

@@ -7,6 +7,7 @@ The sandbox and the server for production share the formats. What production ref
 
 import os
 import stat
+import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -59,15 +60,24 @@ def new_key_file() -> bytes:
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Write a file that its owner alone may read, whole or not at all."""
-    # Written beside and moved, so that no half of a key file is ever found.
-    partial = path.with_suffix(".new")
-    descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    """
+    Write a new file that its owner alone may read, whole or not at all.
+
+    Raises:
+        FileExistsError: Something has this name already, be it a link that leads nowhere.
+        OSError: It cannot be written.
+    """
+    # Written beside, and then given its name, so that no half of a key file is ever found. Nobody can
+    # foresee the name beside it and put a link there; and a name that is taken is never taken over.
+    descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.link(partial, path, follow_symlinks=False)
+    finally:
+        os.unlink(partial)  # noqa: PTH108 - it is a name, not a Path.
 
 
 def read_key_file(path: Path) -> KeyFile:
@@ -126,7 +136,30 @@ def file_fault(path: Path) -> str | None:
         return f"{path}: is not a plain file"
     if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         return f"{path}: others than its owner may read or change it; run: chmod 600 {path}"
-    return None
+    return owner_fault(path)
+
+
+def owner_fault(path: Path) -> str | None:
+    """Say that a file belongs to somebody who could change it under us; None where nobody could."""
+    try:
+        owner = path.stat().st_uid
+    except OSError:
+        return None
+    if owner in {0, os.geteuid()}:
+        return None
+    return f"{path}: belongs to user {owner}, who can change it at any time; run: chown {os.geteuid()} {path}"
+
+
+def changeable(path: Path) -> str | None:
+    """Say that others can change a file that is no secret; None where nobody can."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return None
+    if mode & (stat.S_IWGRP | stat.S_IWOTH):
+        return f"others than its owner may change it; run: chmod go-w {path}"
+    wrong = owner_fault(path)
+    return None if wrong is None else wrong.removeprefix(f"{path}: ")
 
 
 def weak_key(path: Path) -> str | None:

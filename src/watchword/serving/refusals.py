@@ -7,15 +7,19 @@ guards money may do none of it, and hears of everything at once.
 
 from collections.abc import Callable, Iterator
 from hashlib import sha256
+from pathlib import Path
 
-from watchword.auth.settings import SecretFileError, gateway_secrets, read_secrets
+from watchword.auth.settings import SecretFileError, client_secret, gateway_secrets
 from watchword.domain.action import Action, Risk
 from watchword.domain.challenge import HIGH_RISK_FACTORS, completable
 from watchword.domain.enrolment import CREDENTIAL_CHANGE, StepUpFor
 from watchword.domain.method import Method
+from watchword.serving import callers
 from watchword.serving.keys import (
     UnusableKeysError,
+    changeable,
     file_fault,
+    owner_fault,
     read_jose_keys,
     read_keyring,
     weak_key,
@@ -54,6 +58,14 @@ def refusals(deployment: Deployment, *, with_app: bool = False) -> Iterator[str]
     yield from _of_test_doors(deployment)
     yield from of_key_files(deployment)
     yield from of_secrets(deployment)
+    yield from of_the_store(deployment)
+
+
+def of_the_file(config: Path) -> Iterator[str]:
+    """Say that others could change the configuration: they would say who may sign in, and what runs."""
+    wrong = changeable(config)
+    if wrong is not None:
+        yield wrong
 
 
 def _of_callers(deployment: Deployment) -> Iterator[str]:
@@ -75,6 +87,7 @@ def _of_callers(deployment: Deployment) -> Iterator[str]:
         unknown = token.application is not None and token.application not in listed
         if unknown and "applications" not in deployment.broken:
             yield f"tokens[{number}].application: is none of [[applications]]; add it there, or leave it out"
+    yield from callers.faults(deployment)
 
 
 def _of_the_address(deployment: Deployment) -> Iterator[str]:
@@ -204,13 +217,13 @@ def of_secrets(deployment: Deployment) -> Iterator[str]:
     folder = deployment.folder
     if deployment.introspection is not None and deployment.introspection.client_secret_file:
         file = folder / deployment.introspection.client_secret_file
-        yield from _of_file("introspection.client_secret_file", lambda: read_secrets(file))
+        yield from _of_file("introspection.client_secret_file", file, lambda: client_secret(file))
     if deployment.gateway is not None and deployment.gateway.secret_file:
         gateway = folder / deployment.gateway.secret_file
-        yield from _of_file("gateway.secret_file", lambda: gateway_secrets(gateway))
+        yield from _of_file("gateway.secret_file", gateway, lambda: gateway_secrets(gateway))
     if deployment.delivery is not None and deployment.delivery.secret_file:
         webhook = folder / deployment.delivery.secret_file
-        yield from _of_file("delivery.secret_file", lambda: webhook_secrets(webhook))
+        yield from _of_file("delivery.secret_file", webhook, lambda: webhook_secrets(webhook))
     if deployment.face is not None:
         yield from deployment.face.faults(folder)
         if deployment.face.api_key_file is not None:
@@ -219,8 +232,20 @@ def of_secrets(deployment: Deployment) -> Iterator[str]:
                 yield f"face.api_key_file: {wrong}"
 
 
-def _of_file(name: str, look: Callable[[], object]) -> Iterator[str]:
+def of_the_store(deployment: Deployment) -> Iterator[str]:
+    """Say that others can read the store, or change it: it has every approval, and what is enrolled."""
+    file = deployment.store_file
+    for each in (file, file.with_name(f"{file.name}-wal"), file.with_name(f"{file.name}-shm")):
+        wrong = file_fault(each)
+        if wrong is not None:
+            yield f"store.path: {wrong}"
+
+
+def _of_file(name: str, file: Path, look: Callable[[], object]) -> Iterator[str]:
     try:
         look()
     except SecretFileError as error:
         yield f"{name}: {error}"
+    wrong = owner_fault(file)
+    if wrong is not None:
+        yield f"{name}: {wrong}"
