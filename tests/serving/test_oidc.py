@@ -54,7 +54,8 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
                     f'typ = "at+jwt"\nleeway_seconds = 0\n'
                     for issuer in (provider, hasty)
                 ),
-                f'[[applications]]\nid = "{real.APPLICATION}"\nmanages_users = true\n',
+                f'[[applications]]\nid = "{real.APPLICATION}"\nissuer = "{provider.url}"\n'
+                "manages_users = true\n",
                 receiver.table,
                 PAYMENT,
                 TRANSFER,
@@ -149,6 +150,18 @@ def test_one_subject_is_one_user_and_two_issuers_users_are_two(deployment: Deplo
     namesake = deployment.hasty.user("hopper").access_token
     assert token != other_login
     answer = deployment.call("POST", "/payments/3", namesake)
+    assert answer.json()["errors"][0]["code"] == "sca.enrolment.required"
+
+
+def test_another_issuers_client_of_the_same_id_is_not_the_application(deployment: Deployment) -> None:
+    token = enrolled(deployment, "hamilton")
+    ott = new_ott(deployment.call("POST", "/payments/3", token))
+    status = deployment.call("GET", "/v1/one-time-token/status", token, **{"one-time-token": ott})
+    pin = f"/v1/users/{status.json()['oneTimeTokenProperties']['userId']}/pin"
+    for _ in range(3):
+        assert deployment.call("DELETE", pin, deployment.hasty.application_token()).status_code == 401
+    assert deployment.call("DELETE", pin, deployment.provider.application_token()).status_code == 204
+    answer = deployment.call("POST", "/payments/3", token)
     assert answer.json()["errors"][0]["code"] == "sca.enrolment.required"
 
 

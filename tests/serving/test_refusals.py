@@ -358,9 +358,9 @@ def test_what_belongs_to_somebody_else_is_refused(
         ),
         ("gateway]", "secret_file", [None, "", "hunter2"]),
         (
-            "introspection]\nurl = 'http://127.0.0.1:1/'\nclient_id = 'w'",
+            "introspection]\nurl = 'http://127.0.0.1:1/'\nclient_id = 'w'\naudience = 'us'",
             "client_secret_file",
-            [None, ""],
+            [None, "", "hunter2"],
         ),
     ],
 )

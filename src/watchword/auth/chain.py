@@ -4,7 +4,9 @@ from collections.abc import Sequence
 
 from watchword.auth.introspection import IntrospectedTokens
 from watchword.auth.jwt import JwtTokens, issuer_of
+from watchword.auth.refused import RefusalLog
 from watchword.auth.static import StaticTokens
+from watchword.engine.ports import Clock, SystemClock
 from watchword.engine.principal import Principal
 
 
@@ -21,9 +23,13 @@ class Chain:
         static: StaticTokens | None = None,
         issuers: Sequence[JwtTokens] = (),
         introspected: IntrospectedTokens | None = None,
+        clock: Clock | None = None,
     ) -> None:
         """
         Set up.
+
+        Args:
+            clock: Tells when a refusal may be logged again; by default the machine's.
 
         Raises:
             ValueError: Two of the issuers are one.
@@ -34,6 +40,7 @@ class Chain:
             raise ValueError("an issuer stands twice")
         self._only = issuers[0] if len(issuers) == 1 and introspected is None else None
         self._introspected = introspected
+        self._log = RefusalLog("an access token is refused", clock or SystemClock())
 
     async def authenticate(self, token: str) -> Principal | None:
         """
@@ -52,4 +59,7 @@ class Chain:
         signed = None if issuer is None else self._issuers.get(issuer)
         if signed is not None:
             return await signed.authenticate(token)
-        return None if self._introspected is None else await self._introspected.authenticate(token)
+        if self._introspected is not None:
+            return await self._introspected.authenticate(token)
+        self._log.refused("nothing that is configured knows it, or its issuer")
+        return None

@@ -72,7 +72,8 @@ class ClaimRules:
     How the claims of one issuer are read.
 
     Attributes:
-        applications: The client ids that are ours to know.
+        applications: The client ids that are this issuer's to name. Another issuer's are not: it may have
+            a client of the same id, and whoever registers that one would be the application.
         user_claim: What names the user: ``sub``, or another that never changes and is never given twice.
         profiles_claim: What lists the user's profiles; without it he has one, of his own number.
         subjectless_applications: Whether a token without any subject is its client's own. So say some

@@ -1,6 +1,6 @@
 """From settings to authenticators."""
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from watchword.asgi import ASGIApp
@@ -12,12 +12,13 @@ from watchword.auth.introspection import IntrospectedTokens
 from watchword.auth.jwt import JwtTokens
 from watchword.auth.keys import IssuerKeys
 from watchword.auth.settings import (
+    ANY_AUDIENCE,
     GatewayTable,
     IntrospectionTable,
     IssuerTable,
     TokenTable,
+    client_secret,
     gateway_secrets,
-    read_secrets,
 )
 from watchword.auth.static import StaticTokens
 from watchword.domain.user import UserId
@@ -28,7 +29,7 @@ from watchword.engine.principal import Principal, PrincipalKind
 def chain(
     *,
     users: Users,
-    applications: Container[str],
+    applications: Mapping[str, Container[str]],
     egress: Egress,
     clock: Clock,
     issuers: Sequence[IssuerTable] = (),
@@ -40,7 +41,7 @@ def chain(
     Make the authenticator of a server; its tables have no faults.
 
     Args:
-        applications: The client ids of the applications that are configured.
+        applications: The client ids that each issuer may name, by the issuer.
         folder: Where the configuration file is, which files with secrets are named from.
 
     Raises:
@@ -49,14 +50,26 @@ def chain(
     return Chain(
         static=static_tokens(tokens) if tokens else None,
         issuers=[
-            jwt_tokens(table, users=users, applications=applications, egress=egress, clock=clock)
+            jwt_tokens(
+                table,
+                users=users,
+                applications=applications.get(table.issuer, ()),
+                egress=egress,
+                clock=clock,
+            )
             for table in issuers
         ],
         introspected=None
         if introspection is None
         else introspected_tokens(
-            introspection, users=users, applications=applications, egress=egress, clock=clock, folder=folder
+            introspection,
+            users=users,
+            applications=applications.get(introspection.source, ()),
+            egress=egress,
+            clock=clock,
+            folder=folder,
         ),
+        clock=clock,
     )
 
 
@@ -112,7 +125,7 @@ def introspected_tokens(
     Make the authenticator of ``[introspection]``.
 
     Raises:
-        SecretFileError: The client's secret cannot be had.
+        SecretFileError: The client's secret cannot be had, or could be guessed.
     """
     return IntrospectedTokens(
         table.url,
@@ -126,9 +139,9 @@ def introspected_tokens(
         ),
         clock,
         client_id=table.client_id,
-        client_secret=read_secrets(folder / table.client_secret_file)[0],
+        client_secret=client_secret(folder / table.client_secret_file),
         issuer=table.issuer,
-        audience=table.audience,
+        audience=None if table.audience == ANY_AUDIENCE else table.audience,
         remember=table.cache_seconds,
         remember_no=min(table.cache_seconds, 5),
     )
@@ -140,6 +153,7 @@ def behind_gateway(
     *,
     users: Users | None,
     applications: Container[str],
+    clock: Clock,
     folder: Path,
 ) -> TrustedGateway:
     """
@@ -154,4 +168,5 @@ def behind_gateway(
         headers=table.headers(),
         users=users,
         applications=applications,
+        clock=clock,
     )

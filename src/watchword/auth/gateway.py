@@ -6,7 +6,6 @@ unix socket that only the gateway can open. Whether they counted or not, nothing
 them, nor what some servers take for them: ``x_watchword_user`` becomes the same variable in CGI's world.
 """
 
-import logging
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -15,7 +14,9 @@ from hmac import compare_digest
 from watchword import problems
 from watchword.asgi import ASGIApp, Headers, Receive, Scope, Send
 from watchword.auth.claims import NobodysTokenError, NumericSubjects, Users, numeric_id, refuse
+from watchword.auth.refused import RefusalLog
 from watchword.caller import SCOPE_KEY
+from watchword.engine.ports import Clock, SystemClock
 from watchword.engine.principal import Principal, PrincipalKind
 from watchword.problems import Problem
 
@@ -26,8 +27,6 @@ ISSUER = "gateway"
 _PROFILES_MAX = 1_000
 _NAME_MAX = 255
 _POLICY_VIOLATION = 1008  # RFC 6455 section 7.4.1.
-
-_log = logging.getLogger("watchword.auth")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +76,7 @@ class TrustedGateway:
         users: Users | None = None,
         applications: Container[str] = frozenset[str](),
         unix_socket: bool = False,
+        clock: Clock | None = None,
     ) -> None:
         """
         Stand before *app*.
@@ -84,9 +84,10 @@ class TrustedGateway:
         Args:
             secrets: Each of them is good, so that one can be replaced without a gap.
             users: Knows the users by the gateway's names; by default those are numbers already.
-            applications: The client ids that are ours to know.
+            applications: The client ids that are this gateway's to name.
             unix_socket: Whether who connects by a unix socket is the gateway. The file's permissions
                 then are the secret.
+            clock: Tells when a refusal may be logged again; by default the machine's.
 
         Raises:
             ValueError: A secret is too short, or nothing could ever tell the gateway.
@@ -104,6 +105,7 @@ class TrustedGateway:
         self._users = users or NumericSubjects(ISSUER)
         self._applications = applications
         self._unix_socket = unix_socket
+        self._log = RefusalLog("a request with the gateway's headers is refused", clock or SystemClock())
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, without these headers, and with its caller where the gateway told."""
@@ -132,7 +134,7 @@ class TrustedGateway:
         values = self._values(scope["headers"])
         secret = values.pop(self._names.secret, None)
         if secret is not None and not self._is_secret(secret):
-            _log.warning("a request with a wrong gateway secret is refused")
+            self._log.refused("its secret is wrong")
             raise _NotAcceptedError(problems.unauthenticated())
         if not values or (secret is None and not (self._unix_socket and _by_unix_socket(scope))):
             return None
@@ -144,7 +146,7 @@ class TrustedGateway:
         try:
             return await self._principal(values)
         except NobodysTokenError as error:
-            _log.warning("what the gateway says of a caller is refused: %s", error)
+            self._log.refused(error)
             raise _NotAcceptedError(problems.malformed(f"The gateway's headers: {error}.")) from error
 
     def _values(self, headers: Headers) -> dict[str, str]:

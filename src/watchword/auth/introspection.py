@@ -7,7 +7,6 @@ memory: made-up tokens cost a request each, and never more at once than a fixed 
 """
 
 import asyncio
-import logging
 import re
 from collections.abc import Mapping
 from typing import Any, cast
@@ -17,6 +16,7 @@ from watchword.auth.claims import ClaimRules, NobodysTokenError, check_audience,
 from watchword.auth.egress import Egress, EgressError
 from watchword.auth.jwt import TOKEN_MAX
 from watchword.auth.recent import Recent, digest
+from watchword.auth.refused import RefusalLog
 from watchword.domain.instant import after
 from watchword.engine.ports import Clock
 from watchword.engine.principal import AuthenticatorUnavailableError, Principal
@@ -28,8 +28,6 @@ LEEWAY_SECONDS = 30
 _AT_ONCE = 16
 _WAITING_MAX = 256
 _TOKEN = re.compile(r"[A-Za-z0-9\-._~+/]+=*", re.ASCII)  # RFC 6750 section 2.1.
-
-_log = logging.getLogger("watchword.auth")
 
 
 class IntrospectedTokens:
@@ -76,6 +74,10 @@ class IntrospectedTokens:
         self._remember = remember
         self._remember_no = remember_no
         self._recent = Recent()
+        # Without the query: some endpoints have a key in it.
+        called = issuer or url.partition("?")[0]
+        self._log = RefusalLog(f"an introspected access token of {called} is refused", clock)
+        self._log_asking = RefusalLog(f"the introspection endpoint of {called} cannot be asked", clock)
         self._slots = asyncio.Semaphore(at_once)
         self._asking_max = at_once + waiting_max
         self._asking: dict[bytes, asyncio.Task[Principal | None]] = {}
@@ -88,6 +90,7 @@ class IntrospectedTokens:
             AuthenticatorUnavailableError: The issuer does not answer, or too many wait for it.
         """
         if len(token) > TOKEN_MAX or not _TOKEN.fullmatch(token):
+            self._log.refused("it is too long, or of characters that access tokens do not have")
             return None
         known = digest(token)
         found = self._recent.get(known, self._clock.now())
@@ -123,7 +126,7 @@ class IntrospectedTokens:
                 refuse("its issuer is another")
             principal = await self._rules.principal(self._issuer or self._url, claims)
         except NobodysTokenError as error:
-            _log.info("an introspected access token is refused: %s", error)
+            self._log.refused(error)
             self._recent.put(known, None, now=now, until=after(now, self._remember_no))
             return None
         until = after(now, self._remember)
@@ -136,8 +139,9 @@ class IntrospectedTokens:
         try:
             claims = strict_json.loads(await self._egress.post(self._url, form, user=user, password=password))
         except (EgressError, MalformedJsonError) as error:
-            _log.warning("the introspection endpoint cannot be asked: %s", error)
+            self._log_asking.refused(error)
             raise AuthenticatorUnavailableError("the introspection endpoint does not answer") from error
         if not isinstance(claims, dict):
+            self._log_asking.refused("its answer is no JSON object")
             raise AuthenticatorUnavailableError("the introspection endpoint answers something else")
         return cast("dict[str, Any]", claims)

@@ -10,7 +10,6 @@ configuration says otherwise, and then everything counts that tells an access to
 our audience, something that only access tokens say, and nothing that only other tokens do.
 """
 
-import logging
 from base64 import b64decode, urlsafe_b64encode
 from binascii import Error as Base64Error
 from collections.abc import Collection, Mapping, Sequence
@@ -26,6 +25,7 @@ from watchword import strict_json
 from watchword.auth.claims import ClaimRules, NobodysTokenError, check_audience, check_times, refuse
 from watchword.auth.keys import ALGORITHMS, IssuerKeys, PublicKey
 from watchword.auth.recent import Recent, digest
+from watchword.auth.refused import RefusalLog
 from watchword.domain.instant import after
 from watchword.engine.ports import Clock
 from watchword.engine.principal import Principal
@@ -50,8 +50,6 @@ _VERIFIERS: Final = {
     name: JWSRegistry(algorithms=ALGORITHMS).get_alg("Ed25519" if name == "EdDSA" else name)
     for name in ALGORITHMS
 }
-
-_log = logging.getLogger("watchword.auth")
 
 
 class _Routing(msgspec.Struct):
@@ -113,6 +111,7 @@ class JwtTokens:
         self._remember = remember
         self._recent = Recent()
         self._generation = keys.generation
+        self._log = RefusalLog(f"an access token of {issuer} is refused", clock)
 
     async def authenticate(self, token: str) -> Principal | None:
         """
@@ -122,6 +121,7 @@ class JwtTokens:
             AuthenticatorUnavailableError: The issuer's keys cannot be had.
         """
         if len(token) > TOKEN_MAX or not token.isascii():
+            self._log.refused("it is too long, or not of ASCII characters")
             return None
         now = self._clock.now()
         if self._generation != self._keys.generation:
@@ -142,7 +142,7 @@ class JwtTokens:
             generation = self._keys.generation
             principal = await self._rules.principal(self.issuer, parsed.claims)
         except NobodysTokenError as error:
-            _log.info("an access token of %s is refused: %s", self.issuer, error)
+            self._log.refused(error)
             return None
         # Not if the keys changed meanwhile: what they vouched for may be over.
         if generation == self._generation == self._keys.generation:

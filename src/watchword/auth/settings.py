@@ -4,6 +4,7 @@ Settings: how access tokens are told apart, as a configuration file says it.
 Each table reads strictly and names its own faults: what is unsafe, and what to write instead.
 """
 
+import re
 import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -13,20 +14,60 @@ import msgspec
 
 from watchword.auth.claims import ID_MAX, PROFILES_CLAIM, SUBJECT_CLAIM
 from watchword.auth.egress import url_fault
-from watchword.auth.gateway import SECRET_CHARACTERS_MIN, GatewayHeaders
+from watchword.auth.gateway import ISSUER as GATEWAY, SECRET_CHARACTERS_MIN, GatewayHeaders
+from watchword.auth.guessable import DIFFERENT_MIN, is_guessable, is_well_known
 from watchword.auth.introspection import REMEMBER_SECONDS
 from watchword.auth.jwt import LEEWAY_SECONDS, LEEWAY_SECONDS_MAX
 from watchword.auth.keys import ALGORITHMS
 from watchword.auth.static import DIGEST_BYTES
 
 INTROSPECTION_SECONDS_MAX = 300
+ANY_AUDIENCE = "*"
+"""What an operator writes where an issuer's introspection endpoint knows by itself what is for us."""
+
+STATIC = "tokens"
+"""The source of an application that ``[[tokens]]`` alone names."""
+
 _HEADER_CHARACTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
 _HEX = frozenset("0123456789abcdef")
 _PROFILES_MAX = 1_000
-# Headers that something else between a client and us reads, or writes.
+# Headers that something else between a client and us reads, or writes, or that the wire has.
 _TAKEN_HEADERS = frozenset(
-    {"authorization", "cookie", "host", "connection", "content-length", "content-type"}
+    {
+        *("authorization", "cookie", "set-cookie", "host", "connection", "keep-alive", "te", "trailer"),
+        *("transfer-encoding", "upgrade", "expect", "range", "date", "via", "forwarded", "origin", "referer"),
+        *("user-agent", "from", "cache-control", "pragma", "location", "server", "vary", "age", "x-real-ip"),
+        *("x-forwarded-for", "x-forwarded-host", "x-forwarded-port", "x-forwarded-proto", "x-request-id"),
+        *("x-http-method", "x-http-method-override", "x-method-override", "traceparent", "tracestate"),
+        *("one-time-token", "x-2fa-approval", "x-2fa-approval-result", "x-signature", "x-trace-id"),
+        *("x-external-correlation-id", "x-rate-limited-by", "x-device-key", "x-watchword-sandbox"),
+    }
 )
+_TAKEN_BEGINNINGS = ("accept", "access-control-", "content-", "if-", "proxy-", "sec-", "x-tw-")
+
+# Claims by what they cannot be for, without case and punctuation.
+_SHARED_CLAIMS = frozenset(
+    {
+        *("iss", "aud", "clientid", "azp", "cid", "appid", "scope", "scp", "tid", "acr", "amr", "typ"),
+        *("active", "tokentype", "tokenuse", "role", "roles", "groups", "permissions", "locale"),
+        *("zoneinfo", "gender", "emailverified", "phonenumberverified", "profileids", "orgid"),
+        *("tenant", "tenantid"),
+    }
+)
+_PASSING_CLAIMS = frozenset(
+    {
+        *("exp", "iat", "nbf", "jti", "sid", "authtime", "nonce", "athash", "chash", "shash", "uti"),
+        *("origjti", "updatedat", "sessionstate", "ver"),
+    }
+)
+_GIVEN_CLAIMS = frozenset(
+    {
+        *("name", "givenname", "familyname", "middlename", "nickname", "displayname", "uniquename"),
+        *("upn", "login", "loginname", "user", "phone", "phonenumber", "mobile", "msisdn", "mail"),
+        *("picture", "profile", "birthdate", "address"),
+    }
+)
+_GIVEN_PARTS = ("email", "username")
 
 
 class SecretFileError(Exception):
@@ -66,6 +107,8 @@ class IssuerTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
                 yield f"{name}: {wrong}"
         if not self.audience:
             yield "audience: must not be empty; write what the issuer puts into aud of tokens for this API"
+        if self.audience == ANY_AUDIENCE:
+            yield "audience: must be one name; write what the issuer puts into aud of tokens for this API"
         if not self.algorithms:
             yield f"algorithms: must not be empty; leave it out for all of {', '.join(ALGORITHMS)}"
         for algorithm in self.algorithms:
@@ -86,7 +129,8 @@ class IntrospectionTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
         client_secret_file: Where that client's secret is.
         cache_seconds: For how long an answer is believed, and a revoked token goes on.
         issuer: Whose users they are; name the same as in ``[[issuers]]`` if it is the same issuer.
-        audience: What a token must name in ``aud``; without it the issuer decides whom it answers.
+        audience: What a token must name in ``aud``; ``*`` says that the issuer answers us for tokens of
+            this API alone, so that it need not be looked at.
         user_claim: The member that names the user.
         profiles_claim: The member that lists the user's profiles.
         subjectless_applications: Whether an answer with neither ``sub`` nor ``username`` is of an
@@ -104,6 +148,11 @@ class IntrospectionTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     profiles_claim: str = PROFILES_CLAIM
     subjectless_applications: bool = False
 
+    @property
+    def source(self) -> str:
+        """Under which name its users are kept, and its applications named."""
+        return self.issuer or self.url
+
     def faults(self) -> Iterator[str]:
         """Name what is unsafe or cannot work, and what to write instead."""
         wrong = url_fault(self.url)
@@ -120,8 +169,14 @@ class IntrospectionTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
             )
         if self.issuer is not None and not self.issuer:
             yield "issuer: must not be empty; leave it out where nothing else has its users"
-        if self.audience is not None and not self.audience:
-            yield "audience: must not be empty; leave it out to take what the issuer answers for"
+        if self.issuer in {GATEWAY, STATIC}:
+            yield f"issuer: {self.issuer} means something else here; write the issuer's URL"
+        if not self.audience:
+            yield (
+                "audience: must be what the issuer puts into aud of tokens for this API, or a token for any"
+                f' other API is good here; write "{ANY_AUDIENCE}" if the issuer answers this client for'
+                " tokens of this API alone"
+            )
         yield from _claim_faults(self.user_claim, self.profiles_claim)
 
 
@@ -151,6 +206,11 @@ class TokenTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
             yield "sha256: must be the 64 hexadecimal digits of the token's SHA-256, and not the token"
         elif len(set(digits)) == 1:
             yield "sha256: is the digest of no token; write the one of a random token"
+        elif is_well_known(digits):
+            yield (
+                "sha256: is that of nothing, or of a word that everybody tries; make a token with:"
+                " openssl rand -hex 32"
+            )
         yield from self._holder_faults()
         if self.application is not None and not self.application:
             yield "application: must not be empty; leave it out where the token belongs to none"
@@ -211,7 +271,7 @@ class GatewayTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
         for field, name in zip(fields, names, strict=True):
             if not name or not _HEADER_CHARACTERS.issuperset(name):
                 yield f"{field}: must be a header's name, of letters, digits and hyphens"
-            elif name in _TAKEN_HEADERS:
+            elif name in _TAKEN_HEADERS or name.startswith(_TAKEN_BEGINNINGS):
                 yield f"{field}: {name} has a meaning of its own; write one that only the gateway sends"
         if len(set(names)) < len(names):
             yield f"{', '.join(fields)}: must be five different names"
@@ -247,12 +307,44 @@ def gateway_secrets(path: Path) -> tuple[str, ...]:
         SecretFileError: The file cannot be used, or one of them could be guessed.
     """
     secrets = read_secrets(path)
+    check_random(path, secrets)
     if any(len(secret) < SECRET_CHARACTERS_MIN for secret in secrets):
         raise SecretFileError(
             f"{path}: a secret is shorter than {SECRET_CHARACTERS_MIN} characters; "
             f"make one with: openssl rand -hex {SECRET_CHARACTERS_MIN}"
         )
     return secrets
+
+
+def client_secret(path: Path) -> str:
+    """
+    Return the secret with which we ask an issuer.
+
+    Raises:
+        SecretFileError: The file cannot be used, or the secret could be guessed.
+    """
+    secrets = read_secrets(path)
+    check_random(path, secrets)
+    return secrets[0]
+
+
+def check_random(
+    path: Path, secrets: Iterable[str | bytes], *, make: str = f"openssl rand -hex {SECRET_CHARACTERS_MIN}"
+) -> None:
+    """
+    Refuse what nobody drew at random.
+
+    Args:
+        make: The command that makes a good one.
+
+    Raises:
+        SecretFileError: A secret has too few different characters.
+    """
+    if any(is_guessable(secret) for secret in secrets):
+        raise SecretFileError(
+            f"{path}: a secret has fewer than {DIFFERENT_MIN} different characters, so that it is not random;"
+            f" make one with: {make}"
+        )
 
 
 def repeated_tokens(tables: Iterable[TokenTable]) -> Iterator[str]:
@@ -268,11 +360,24 @@ def repeated_tokens(tables: Iterable[TokenTable]) -> Iterator[str]:
 def _claim_faults(user_claim: str, profiles_claim: str) -> Iterator[str]:
     if not user_claim:
         yield f"user_claim: must not be empty; {SUBJECT_CLAIM} is the usual one"
-    elif user_claim in {"email", "preferred_username", "name", "phone_number", "upn"}:
-        # What users may change, or what is given to another one later, makes one user another.
-        yield f"user_claim: {user_claim} may change or be given to somebody else; write {SUBJECT_CLAIM}"
+    else:
+        yield from _user_claim_faults(user_claim)
     if not profiles_claim:
         yield f"profiles_claim: must not be empty; {PROFILES_CLAIM} is the usual one"
+
+
+def _user_claim_faults(claim: str) -> Iterator[str]:
+    # Some issuers put claims of their own under a URL: https://bank.example/email.
+    last = re.split(r"[/:]", claim.rstrip("/:"))[-1]
+    plain = "".join(character for character in last.casefold() if character.isalnum())
+    instead = f"write {SUBJECT_CLAIM}, or a claim that is one user's for ever"
+    if plain in _SHARED_CLAIMS:
+        yield f"user_claim: {claim} is the same for many users, who would be one; {instead}"
+    elif plain in _PASSING_CLAIMS:
+        yield f"user_claim: {claim} is another in each token or session, and nobody's name; {instead}"
+    elif plain in _GIVEN_CLAIMS or any(part in plain for part in _GIVEN_PARTS):
+        # What users may change, or what is given to another one later, makes one user another.
+        yield f"user_claim: {claim} may change or be given to somebody else; {instead}"
 
 
 def _shown(value: str) -> str:

@@ -73,7 +73,7 @@ class Edge:
 
         try:
             await (fault or self._app)(_folded(scope), receive, sending)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, its message may be a secret.
             answer = _explain(error, trace_id)
             if started:
                 # The server must break the answer off. It logs what it is given, so not the error itself,

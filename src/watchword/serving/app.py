@@ -11,6 +11,7 @@ from watchword import problems
 from watchword.asgi import ASGIApp, Receive, Scope, Send
 from watchword.auth.compose import behind_gateway, chain
 from watchword.auth.egress import Egress
+from watchword.auth.gateway import ISSUER as GATEWAY
 from watchword.caller import SCOPE_KEY
 from watchword.config import ConfigError
 from watchword.delivery.base import Delivery
@@ -26,6 +27,7 @@ from watchword.methods.registry import Methods
 from watchword.server.app import api_routes, compose
 from watchword.server.edge import Edge
 from watchword.server.settings import ApplicationSettings, Settings
+from watchword.serving.callers import applications_by_source
 from watchword.serving.keys import ForeignKeysError, check_ring, read_jose_keys, read_keyring
 from watchword.serving.lifespan import AppStartError, living
 from watchword.serving.refusals import of_the_file, refusals
@@ -125,7 +127,7 @@ class Server:
 
     async def _open(self, opening: AsyncExitStack) -> ASGIApp:
         deployment, clock = self._deployment, SystemClock()
-        listed = frozenset(each.id for each in deployment.applications)
+        applications = applications_by_source(deployment)
         egress = await opening.enter_async_context(Egress())
         store = SqliteStore.open(deployment.store_file)
         async with AsyncExitStack() as until_alive:
@@ -142,7 +144,7 @@ class Server:
             )
             authenticator = chain(
                 users=LinkedUsers(engine.applications),
-                applications=listed,
+                applications=applications,
                 egress=egress,
                 clock=clock,
                 issuers=deployment.issuers,
@@ -167,7 +169,8 @@ class Server:
             front if deployment.personal_tokens.signature_suffices else _without_personal(front),
             deployment.gateway,
             users=None,
-            applications=listed,
+            applications=applications[GATEWAY],
+            clock=clock,
             folder=deployment.folder,
         )
 

@@ -9,11 +9,12 @@ from collections.abc import Callable, Iterator
 from hashlib import sha256
 from pathlib import Path
 
-from watchword.auth.settings import SecretFileError, gateway_secrets, read_secrets
+from watchword.auth.settings import SecretFileError, client_secret, gateway_secrets
 from watchword.domain.action import Action, Risk
 from watchword.domain.challenge import HIGH_RISK_FACTORS, completable
 from watchword.domain.enrolment import CREDENTIAL_CHANGE, StepUpFor
 from watchword.domain.method import Method
+from watchword.serving import callers
 from watchword.serving.keys import (
     UnusableKeysError,
     changeable,
@@ -86,6 +87,7 @@ def _of_callers(deployment: Deployment) -> Iterator[str]:
         unknown = token.application is not None and token.application not in listed
         if unknown and "applications" not in deployment.broken:
             yield f"tokens[{number}].application: is none of [[applications]]; add it there, or leave it out"
+    yield from callers.faults(deployment)
 
 
 def _of_the_address(deployment: Deployment) -> Iterator[str]:
@@ -215,7 +217,7 @@ def of_secrets(deployment: Deployment) -> Iterator[str]:
     folder = deployment.folder
     if deployment.introspection is not None and deployment.introspection.client_secret_file:
         file = folder / deployment.introspection.client_secret_file
-        yield from _of_file("introspection.client_secret_file", file, lambda: read_secrets(file))
+        yield from _of_file("introspection.client_secret_file", file, lambda: client_secret(file))
     if deployment.gateway is not None and deployment.gateway.secret_file:
         gateway = folder / deployment.gateway.secret_file
         yield from _of_file("gateway.secret_file", gateway, lambda: gateway_secrets(gateway))

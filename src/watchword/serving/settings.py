@@ -20,6 +20,7 @@ from watchword.auth.settings import (
     IssuerTable,
     SecretFileError,
     TokenTable,
+    check_random,
     read_secrets,
     repeated_tokens,
 )
@@ -111,11 +112,14 @@ class ApplicationTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
 
     Attributes:
         id: Its client id there.
+        issuer: Whose client it is: an issuer, as ``[[issuers]]`` or ``[introspection]`` has it, ``gateway``,
+            or ``tokens`` for one that ``[[tokens]]`` alone names. Must stand where several could name it.
         jose: Whether its calls that carry a PIN or a device fingerprint must be JOSE.
         manages_users: Whether it may enrol and remove users' credentials with its own access token.
     """
 
     id: str
+    issuer: str | None = None
     jose: Literal["required", "optional"] = "optional"
     manages_users: bool = False
 
@@ -284,7 +288,12 @@ def parse(text: str, *, folder: Path, source: str = "configuration") -> tuple[De
         app=reader.one("app", AppTable),
         broken=frozenset(reader.broken),
     )
-    mistakes += _repeated("applications", "id", [each.id for each in deployment.applications])
+    mistakes += _repeated(
+        "applications",
+        "id",
+        [each.id for each in deployment.applications],
+        ", which is one application: keys and settings are kept by its id, and two issuers' cannot share it",
+    )
     mistakes += _repeated("issuers", "issuer", [each.issuer for each in deployment.issuers])
     mistakes += repeated_tokens(deployment.tokens)
     return deployment, mistakes
@@ -295,12 +304,14 @@ def webhook_secrets(path: Path) -> tuple[bytes, ...]:
     Return the secrets that messages are signed with.
 
     Raises:
-        SecretFileError: The file cannot be used, or holds something else.
+        SecretFileError: The file cannot be used, holds something else, or what could be guessed.
     """
     try:
-        return tuple(secret_of(line) for line in read_secrets(path))
+        secrets = tuple(secret_of(line) for line in read_secrets(path))
     except ValueError as error:
         raise SecretFileError(f"{path}: {error}") from error
+    check_random(path, secrets, make='echo "whsec_$(openssl rand -base64 32)"')
+    return secrets
 
 
 def _faults(table: _Table) -> Iterator[str]:
@@ -357,7 +368,7 @@ class _Reader:
         return table
 
 
-def _repeated(name: str, key: str, values: list[str]) -> Iterator[str]:
+def _repeated(name: str, key: str, values: list[str], why: str = "") -> Iterator[str]:
     for number, value in enumerate(values, start=1):
         if value in values[: number - 1]:
-            yield f"{name}[{number}].{key}: stands in an earlier entry already"
+            yield f"{name}[{number}].{key}: stands in an earlier entry already{why}"
