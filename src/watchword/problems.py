@@ -19,6 +19,7 @@ from watchword.engine.deciding import BusyError, StoreContendedError
 from watchword.engine.engine import Wrong
 from watchword.engine.principal import AuthenticatorUnavailableError
 from watchword.faces.base import FaceUnavailableError
+from watchword.methods.keyring import KeyMissingError, Tampered
 from watchword.store.base import StoreUnavailableError
 
 RETRY_SOON_SECONDS = 1
@@ -31,8 +32,10 @@ TROUBLES = (
     DeliveryError,
     AuthenticatorUnavailableError,
     FaceUnavailableError,
+    KeyMissingError,
+    Tampered,
 )
-"""What is our fault or the world's, and passes: 503."""
+"""What is our fault or the world's, and no decision: 503."""
 
 
 class Problem(Document):
@@ -256,6 +259,12 @@ def trouble(error: Exception) -> Problem:
     else:
         code, message = wire.Code.SERVICE_UNAVAILABLE, "Nothing was decided. Try again in a moment."
     return problem(503, code, message, headers={wire.RETRY_AFTER: str(RETRY_SOON_SECONDS)})
+
+
+def cause(error: Exception) -> str:
+    """Say in the log what happened, without a word of what was sent or stored."""
+    name = type(error).__name__
+    return f"{name}: {error}" if isinstance(error, KeyMissingError) else name
 
 
 def jose_refused(reason: str, *, signed: bool) -> Problem:

@@ -650,7 +650,11 @@ async def test_a_handler_that_outlives_its_lease_never_gives_the_ott_back(
 @pytest.mark.parametrize("what", ["token", "user", "commit"])
 @pytest.mark.parametrize("lost", [False, True])
 async def test_nobody_gets_in_while_the_store_cannot_answer(
-    what: str, session: bool, lost: bool, monkeypatch: pytest.MonkeyPatch
+    what: str,
+    session: bool,
+    lost: bool,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     store = Faulty()
     product = await make_product(store=store, limits=Limits(session_seconds=300 if session else 0))
@@ -677,6 +681,8 @@ async def test_nobody_gets_in_while_the_store_cannot_answer(
         assert answer.headers["cache-control"] == "no-store"
         assert "x-2fa-approval" not in answer.headers
         assert "x-2fa-approval-result" not in answer.headers
+        assert ": nothing was decided: Store" in caplog.text
+        caplog.clear()
     if what != "token":
         assert not product.bank.executions
     assert not product.bank.executions["payment"]

@@ -33,6 +33,7 @@ from watchword.asgi import Receive, Scope, Send
 from watchword.domain.limits import Limits
 from watchword.domain.method import Method
 from watchword.engine.recent import Recent
+from watchword.methods.keyring import KeyMissingError, Keyring
 from watchword.server.edge import BrokenOffError, Edge
 
 WRONG = {"pin": "0000"}
@@ -646,6 +647,21 @@ async def test_a_store_that_cannot_answer_is_503(
     assert (answer.status_code, error(answer)["code"]) == (503, "service.unavailable")
     assert answer.headers["retry-after"] == "1"
     assert re.fullmatch("[0-9a-f]{32}", answer.headers["x-trace-id"])
+
+
+async def test_a_key_that_is_not_there_decides_nothing_and_the_log_names_it(
+    product: Product, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def gone(*_: object, **__: object) -> bytes:
+        raise KeyMissingError(gone_key)
+
+    gone_key = "key 1 is not in the ring"
+
+    ott = await product.ott()
+    monkeypatch.setattr(Keyring, "open", gone)
+    answer = await product.on(ott, "pin/verify", {"pin": "1234"})
+    assert (answer.status_code, error(answer)["code"]) == (503, "service.unavailable")
+    assert f"{answer.headers['x-trace-id']}: KeyMissingError: {gone_key}" in caplog.text
 
 
 async def test_a_mistake_of_ours_tells_nothing_but_a_trace_id(

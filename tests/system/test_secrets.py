@@ -517,7 +517,7 @@ def test_who_writes_nothing_fails_nobody(victims: Victims) -> None:
     assert answer.status == 200
 
 
-NOT_OURS = (500, "internal.error")
+NOT_OURS = (503, "service.unavailable")
 """A sealed value that does not open is no wrong answer of the user's: somebody was at the file."""
 
 

@@ -10,6 +10,7 @@ hear that, and not be asked for a code first.
 """
 
 import asyncio
+import logging
 import re
 from collections.abc import Callable
 from contextlib import suppress
@@ -50,6 +51,8 @@ _ENCODED_SLASH = re.compile(rb"%2f", re.IGNORECASE)
 _NO_SLASH = "\ufffd".encode()
 _KEY = "watchword"
 _VERDICT = "watchword.verdict"
+
+_log = logging.getLogger("watchword.guard")
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +225,7 @@ class Gate:
         except (_Refused, protected.HeaderError) as refused:
             answer = refused.problem
         except problems.TROUBLES as error:
+            _log.warning("%s: nothing was decided: %s", action.name, problems.cause(error))
             answer = problems.trouble(error)
         else:
             if isinstance(decision, Approved):

@@ -139,4 +139,4 @@ async def _sweep(engine: Engine) -> None:
                 if not await engine.sweep():
                     break
         except problems.TROUBLES as error:
-            _log.warning("sweep: %s", type(error).__name__)
+            _log.warning("sweep: %s", problems.cause(error))

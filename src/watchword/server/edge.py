@@ -120,7 +120,7 @@ def _folded(scope: Scope) -> Scope:
 
 def _explain(error: Exception, trace_id: str) -> Problem:
     if isinstance(error, problems.TROUBLES):
-        _log.warning("%s: %s", trace_id, type(error).__name__)
+        _log.warning("%s: %s", trace_id, problems.cause(error))
         return problems.trouble(error)
     # Where it happened and no message: that may hold what was sent, which stays out of the log.
     where = "".join(format_tb(error.__traceback__))

@@ -19,6 +19,7 @@ from watchword.jose.keys import KeyFileError, ServerKeys
 from watchword.methods.base import row
 from watchword.methods.keyring import KEY_BYTES, KeyMissingError, Keyring, Purpose, Tampered
 from watchword.store.base import Store
+from watchword.store.codec import StoreCorruptError
 
 # How far into the trail a start looks for something to open, and how many users it asks for it.
 _EVENTS_AT_ONCE = 1_000
@@ -212,7 +213,11 @@ async def _first_users(store: Store) -> AsyncIterator[UserSecurity]:
             if event.user_id is None or event.user_id in seen:
                 continue
             seen.add(event.user_id)
-            user = await store.user(event.user_id)
+            try:
+                user = await store.user(event.user_id)
+            except StoreCorruptError:
+                # One row that somebody damaged keeps one user out, and not all of them.
+                continue
             if user is not None and any(True for _ in _sealed(user)):
                 found += 1
                 yield user
