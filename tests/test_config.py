@@ -307,6 +307,8 @@ def test_a_name_of_ours_cannot_be_taken() -> None:
         ("[enrolment]\nrefuse_trivial_pins = 1", "enrolment: Expected `bool | null`, got `int`"),
         ("[enrolment]\nstepup = 'nothing'", "enrolment: Object contains unknown field `stepup`"),
         ("[", "not TOML: "),
+        ("[session]\nseconds = " + "1" * 5_000, "not TOML: Exceeds the limit"),
+        ("x = " + "[" * 100_000, "not TOML that can be read: it is nested too deeply"),
         ("[session]\nseconds = 1\nseconds = 2", "not TOML: "),
     ],
 )

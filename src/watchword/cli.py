@@ -32,7 +32,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _add_doctor(commands)
     _add_call(commands)
     chosen = parser.parse_args(arguments)
-    status: int = chosen.run(chosen)
+    try:
+        status: int = chosen.run(chosen)
+    except KeyboardInterrupt:
+        # Before a server takes the signal itself. As a shell tells it: 128 and SIGINT.
+        return 130
     return status
 
 

@@ -182,7 +182,10 @@ def read(text: str, *, source: str = "configuration") -> tuple[Config, list[str]
     """
     try:
         tables = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except RecursionError as error:
+        raise ConfigError(source, ["not TOML that can be read: it is nested too deeply"]) from error
+    except ValueError as error:
+        # Beside what is no TOML: a number of more digits than Python reads.
         raise ConfigError(source, [f"not TOML: {error}"]) from error
     known = sorted({*POLICY, *SERVING})
     mistakes = [f"{name}: unknown; known are {', '.join(known)}" for name in tables if name not in known]

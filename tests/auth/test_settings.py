@@ -69,6 +69,8 @@ def _secret(folder: Path, name: str, text: str, mode: int = 0o600) -> Path:
             {**ISSUER, "issuer": "http://localhost/realms/bank", "algorithms": ["ES256"], "typ": "at+jwt"},
         ),
         (IssuerTable, {**ISSUER, "issuer": "https://10.0.0.7/", "leeway_seconds": 0}),
+        (IssuerTable, {**ISSUER, "issuer": f"https://{'a' * 63}.login_service./"}),
+        (IssuerTable, {**ISSUER, "issuer": f"https://{'a.' * 126}a"}),
         (IntrospectionTable, INTROSPECTION),
         (
             IntrospectionTable,
@@ -91,6 +93,9 @@ def test_safe_settings_have_no_faults(table: type[Any], values: Mapping[str, Any
         (IssuerTable, {"issuer": "http://login.bank.example"}, "issuer: write https://"),
         (IssuerTable, {"issuer": "login.bank.example"}, "issuer: not a URL with a host"),
         (IssuerTable, {"issuer": "https://[login"}, "issuer: not a URL"),
+        (IssuerTable, {"issuer": "https://login..bank.example"}, "issuer: not a URL with a host that can be"),
+        (IssuerTable, {"issuer": f"https://{'a' * 64}.example"}, "issuer: not a URL with a host that can be"),
+        (IssuerTable, {"issuer": f"https://{'a.' * 126}ab"}, "issuer: not a URL with a host that can be"),
         (IssuerTable, {"issuer": "https://login.bank.example:x"}, "issuer: not a URL"),
         (IssuerTable, {"issuer": "https://login.bank.example/#x"}, "issuer: a URL to be fetched has no #"),
         (IssuerTable, {"issuer": "https://me@login.bank.example"}, "issuer: a URL holds no user"),

@@ -1,6 +1,7 @@
 """``watchword serve``, ``init`` and ``doctor`` as commands: what they print, and how they end."""
 
 import json
+import os
 import signal
 import stat
 import subprocess
@@ -375,3 +376,19 @@ async def test_a_store_of_an_older_schema_is_left_to_the_start(tmp_path: Path) -
     assert store.ok
     assert "the next start upgrades its schema" in store.found
     assert (tmp_path / "i" / "watchword.db").stat().st_size == 0
+
+
+def test_ctrl_c_before_anything_is_served_ends_without_a_word(tmp_path: Path) -> None:
+    config = tmp_path / "watchword.toml"
+    os.mkfifo(config, 0o600)  # As long as nobody writes, the command reads.
+    process = subprocess.Popen(
+        [COMMAND, "serve", "--config", config], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    writer = os.open(config, os.O_WRONLY)  # Waits until it does.
+    try:
+        process.send_signal(signal.SIGINT)
+        assert process.communicate(timeout=READY_SECONDS) == ("", "")
+        assert process.returncode == 130
+    finally:
+        os.close(writer)
+        process.kill()

@@ -64,6 +64,21 @@ async def test_introspection_is_asked_with_our_own_secret(tmp_path: Path, status
         assert issuer.count("/introspect") == 1
 
 
+async def test_a_query_is_not_shown_for_it_may_hold_a_key(tmp_path: Path) -> None:
+    private = "hunter" + "2"
+    config = installation(
+        tmp_path / "i",
+        f'[[issuers]]\nissuer = "http://127.0.0.1:1"\naudience = "us"\njwks_url = "http://127.0.0.1:1/?k={private}"',
+        f'[introspection]\nurl = "http://127.0.0.1:1/?k={private}"\nclient_id = "w"\naudience = "us"\n'
+        'client_secret_file = "introspection.secret"',
+        f'[delivery]\nwebhook = "http://127.0.0.1:1/?k={private}"\nsecret_file = "webhook.secret"',
+    )
+    put_private(tmp_path / "i" / "introspection.secret", b"0123456789abcdef")
+    found = await examine(config)
+    assert len([each for each in found if "127.0.0.1:1/" in str(each)]) == 3
+    assert private not in str(found)
+
+
 async def test_introspection_without_its_secret_is_found(tmp_path: Path) -> None:
     config = installation(
         tmp_path / "i",

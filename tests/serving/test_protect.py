@@ -339,6 +339,10 @@ def test_what_a_file_names_is_imported_from_beside_it(
         ("no_such_module_here:app", "No module named 'no_such_module_here'"),
         ("own_bank_2:app", "has no attribute 'app'"),
         ("own_bank_2:number", "is no application"),
+        ("own_bank_2:wsgi", "two arguments, so it is WSGI"),
+        ("own_bank_2:make", "without arguments, so it makes an application"),
+        ("own_bank_2:Old", "scope, receive and send"),
+        ("own_bank_3:app", r"KeyError: 'DATABASE' \(.*own_bank_3\.py, line 2\)"),
     ],
 )
 def test_what_is_no_application_is_named(
@@ -346,9 +350,46 @@ def test_what_is_no_application_is_named(
 ) -> None:
     monkeypatch.setattr("sys.path", [*sys.path])
     config = installation(tmp_path / "i", ADA, PAYMENT, f'[app]\ntarget = "{target}"')
-    (tmp_path / "i" / "own_bank_2.py").write_text("number = 7\n")
+    (tmp_path / "i" / "own_bank_2.py").write_text(
+        "number = 7\n"
+        "def wsgi(environ, start_response): ...\n"
+        "def make(): ...\n"
+        "class Old:\n"
+        "    def __init__(self, scope): ...\n"
+    )
+    (tmp_path / "i" / "own_bank_3.py").write_text("import os\napp = os.environ['DATABASE']\n")
     with pytest.raises(UnusableDeploymentError, match=why):
         application(checked(config))
+
+
+def test_what_is_no_application_is_not_protected(tmp_path: Path) -> None:
+    def wsgi(environ: object, start_response: object) -> None: ...
+
+    with pytest.raises(UnusableDeploymentError, match="the application is called with two arguments"):
+        protect(wsgi, config=installation(tmp_path / "i", ADA, PAYMENT))  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize("named", ["keys.json", "jose.pem", "gateway.secret"])
+async def test_a_secret_that_goes_between_two_looks_is_told(tmp_path: Path, named: str) -> None:
+    put_private(tmp_path / "gateway.secret", b"a-gateway's-secret-of-32-characters-or-more")
+    table = f'[gateway]\nsecret_file = "{tmp_path / "gateway.secret"}"'
+    deployment = checked(installation(tmp_path / "i", ADA, PAYMENT, table))
+    (tmp_path / ("gateway.secret" if named == "gateway.secret" else f"i/{named}")).unlink()
+    with pytest.raises(UnusableDeploymentError, match=named):
+        await Server(deployment).start()
+
+
+async def test_an_application_that_hangs_as_it_starts_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def hanging(_scope: Scope, receive: Receive, _send: Send) -> None:
+        await receive()
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr("watchword.serving.lifespan.START_SECONDS", 0.05)
+    (said,) = await talk(protect(hanging, config=installation(tmp_path / "i", ADA, PAYMENT)))
+    assert said["type"] == "lifespan.startup.failed"
+    assert "the application did not start: it has not started within" in said["message"]
 
 
 # --- users ----------------------------------------------------------------------------------------

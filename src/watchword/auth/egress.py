@@ -8,6 +8,7 @@ this machine, no answer without an end, in size or in time.
 """
 
 import asyncio
+import re
 import ssl
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -22,6 +23,8 @@ ANSWER_MAX = 256 * 1024
 SECONDS_MAX = 3.0
 _CONNECTIONS = 20
 _FAMILIAR = "localhost"
+_LABEL = r"[A-Za-z0-9_](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9_])?"
+_HOST = re.compile(rf"(?=.{{1,253}}\.?\Z)(?:{_LABEL}\.)*{_LABEL}\.?")
 
 
 class EgressError(Exception):
@@ -146,7 +149,8 @@ def _host_fault(parts: SplitResult, host: str) -> str | None:
     try:
         address = ip_address(host)
     except ValueError:
-        pass
+        if not _HOST.fullmatch(host):
+            return "not a URL with a host that can be looked up"
     else:
         if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
             address = address.ipv4_mapped

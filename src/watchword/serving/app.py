@@ -3,7 +3,9 @@
 import sys
 from contextlib import AsyncExitStack
 from importlib import import_module
+from inspect import Signature, signature
 from pathlib import Path
+from traceback import extract_tb
 from types import TracebackType
 from typing import Any, Self, cast
 
@@ -12,6 +14,7 @@ from watchword.asgi import ASGIApp, Receive, Scope, Send
 from watchword.auth.compose import behind_gateway, chain
 from watchword.auth.egress import Egress
 from watchword.auth.gateway import ISSUER as GATEWAY
+from watchword.auth.settings import SecretFileError
 from watchword.caller import SCOPE_KEY
 from watchword.config import ConfigError
 from watchword.delivery.base import Delivery
@@ -28,7 +31,13 @@ from watchword.server.app import api_routes, compose
 from watchword.server.edge import Edge
 from watchword.server.settings import ApplicationSettings, Settings
 from watchword.serving.callers import applications_by_source
-from watchword.serving.keys import ForeignKeysError, check_ring, read_jose_keys, read_keyring
+from watchword.serving.keys import (
+    ForeignKeysError,
+    UnusableKeysError,
+    check_ring,
+    read_jose_keys,
+    read_keyring,
+)
 from watchword.serving.lifespan import AppStartError, living
 from watchword.serving.refusals import of_the_file, refusals
 from watchword.serving.settings import Deployment, load, webhook_secrets
@@ -57,12 +66,17 @@ class Server:
             app: What to protect; without it the API is served alone.
 
         Raises:
-            UnusableKeysError: A key file cannot be used.
+            UnusableDeploymentError: A key file cannot be used, or the application is none.
         """
+        if app is not None and (what := _no_asgi(app)) is not None:
+            raise UnusableDeploymentError(f"the application {what}")
         self._deployment = deployment
         self._app = app
-        self._keyring = read_keyring(deployment.key_file)
-        self._jose = read_jose_keys(deployment.jose_file)
+        try:
+            self._keyring = read_keyring(deployment.key_file)
+            self._jose = read_jose_keys(deployment.jose_file)
+        except UnusableKeysError as error:
+            raise UnusableDeploymentError(f"keys: {error}") from error
         self._chance = SystemEntropy()
         self._opened = AsyncExitStack()
         self._served: ASGIApp = _not_started
@@ -90,6 +104,8 @@ class Server:
             raise UnusableDeploymentError(f"store.path: {error}") from error
         except ForeignKeysError as error:
             raise UnusableDeploymentError(f"keys.file: {self._deployment.key_file}: {error}") from error
+        except SecretFileError as error:
+            raise UnusableDeploymentError(str(error)) from error
         except AppStartError as error:
             raise UnusableDeploymentError(f"the application did not start: {error}") from error
 
@@ -249,11 +265,41 @@ def application(deployment: Deployment) -> ASGIApp | None:
         for name in attribute.split("."):
             found = getattr(found, name)
     except Exception as error:
-        why = f"{type(error).__name__}: {error}"
+        # The last line of it that is not ours nor importlib's: where the operator has to look.
+        place = [each for each in extract_tb(error.__traceback__)[1:] if not each.filename.startswith("<")]
+        where = f" ({place[-1].filename}, line {place[-1].lineno})" if place else ""
+        why = f"{type(error).__name__}: {error}{where}"
         raise UnusableDeploymentError(f"app.target: {deployment.app.target}: {why}") from error
-    if not callable(found):
-        raise UnusableDeploymentError(f"app.target: {deployment.app.target} is no application")
+    if (what := _no_asgi(found)) is not None:
+        raise UnusableDeploymentError(f"app.target: {deployment.app.target} {what}")
     return cast("ASGIApp", found)
+
+
+def _no_asgi(found: object) -> str | None:
+    """Tell why *found* cannot be an ASGI application; None where it may be one."""
+    if not callable(found):
+        return "is no application"
+    try:
+        takes = signature(found)
+    except (TypeError, ValueError):
+        return None  # It is not written in Python.
+    if _fits(takes, 3):
+        return None
+    if _fits(takes, 2):
+        return (
+            "is called with two arguments, so it is WSGI; name an ASGI application, or wrap this one in one"
+        )
+    if _fits(takes, 0):
+        return "is called without arguments, so it makes an application; name the application that it makes"
+    return "is no ASGI application: that is called with scope, receive and send"
+
+
+def _fits(takes: Signature, count: int) -> bool:
+    try:
+        takes.bind(*(None,) * count)
+    except TypeError:
+        return False
+    return True
 
 
 def _settings(deployment: Deployment, actions: Actions) -> Settings:

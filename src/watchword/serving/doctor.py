@@ -202,7 +202,7 @@ async def _issuer(table: IssuerTable, egress: Egress) -> Finding:
         await egress.get(url)
     except EgressError as error:
         advice = "is the issuer up, and the way to it open? Until then its users get 503"
-        return Finding(check, f"{url}: {error}", advice)
+        return Finding(check, f"{_shown(url)}: {error}", advice)
     keys = IssuerKeys(table.issuer, egress, SystemClock(), url=table.jwks_url)
     found: set[str] = set()
     try:
@@ -210,7 +210,7 @@ async def _issuer(table: IssuerTable, egress: Egress) -> Finding:
             found |= {each.kid or "without an id" for each in await keys.fitting(None, algorithm)}
     except AuthenticatorUnavailableError:
         advice = "issuer must be as the discovery document has it; else name the key set in jwks_url"
-        return Finding(check, f"{url} answers, but its keys cannot be had", advice)
+        return Finding(check, f"{_shown(url)} answers, but its keys cannot be had", advice)
     if not found:
         advice = f"no key fits algorithms = {list(table.algorithms)}: list those that the issuer signs with"
         return Finding(check, "its keys are others", advice)
@@ -218,7 +218,7 @@ async def _issuer(table: IssuerTable, egress: Egress) -> Finding:
 
 
 async def _introspection(table: IntrospectionTable, folder: Path, egress: Egress) -> Finding:
-    check = f"introspection {table.url}"
+    check = f"introspection {_shown(table.url)}"
     try:
         secret = read_secrets(folder / table.client_secret_file)[0]
         await egress.post(table.url, {"token": "of-the-doctor"}, user=table.client_id, password=secret)
@@ -240,10 +240,15 @@ async def _reachable(check: str, url: str) -> Finding:
             _, writer = await asyncio.open_connection(parts.hostname, port, ssl=context)
             writer.close()
     except TimeoutError:
-        return Finding(check, f"{url}: no connection within {CONNECT_SECONDS:g} s", _WAY)
+        return Finding(check, f"{_shown(url)}: no connection within {CONNECT_SECONDS:g} s", _WAY)
     except OSError as error:
-        return Finding(check, f"{url}: {error.strerror or error}", _WAY)
-    return Finding(check, f"{url} can be connected to")
+        return Finding(check, f"{_shown(url)}: {error.strerror or error}", _WAY)
+    return Finding(check, f"{_shown(url)} can be connected to")
+
+
+def _shown(url: str) -> str:
+    """Return a URL for people to see: some have a key in their query."""
+    return url.partition("?")[0]
 
 
 _WAY = "is it up, and the way to it open?"

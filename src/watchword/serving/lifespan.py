@@ -8,6 +8,8 @@ from typing import Any
 
 from watchword.asgi import ASGIApp, ASGIMessage, Scope
 
+START_SECONDS = 60.0
+
 _log = logging.getLogger("watchword")
 
 
@@ -49,7 +51,12 @@ class _Life:
     async def start(self) -> None:
         self._task = asyncio.create_task(self._run())
         self._told.put_nowait({"type": "lifespan.startup"})
-        await self._started.wait()
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                await self._started.wait()
+        except TimeoutError as error:
+            self._task.cancel()
+            raise AppStartError(f"it has not started within {START_SECONDS:.0f} seconds") from error
         if self._refused is not None:
             await self._task
             raise AppStartError(self._refused)
