@@ -123,11 +123,11 @@ def _application(module: str, folder: Path) -> Finding:
 
 def _keys(deployment: Deployment) -> Iterator[Finding]:
     try:
-        keyring = read_keyring(deployment.key_file)
+        read_keyring(deployment.key_file)
     except UnusableKeysError as error:
-        yield Finding("keys", str(deployment.key_file), f"{error}: put it back, or run `watchword init`")
+        yield Finding("keys", str(deployment.key_file), f"{error}: put it back")
     else:
-        yield Finding("keys", f"{deployment.key_file}: {keyring}")
+        yield Finding("keys", f"{deployment.key_file} can be used")
 
 
 # --- the store ----------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ def run_init(folder: Path, *, as_json: bool = False) -> None:
     if there:
         raise AlreadyThereError(
             f"{', '.join(there)}: there already, and left as it is: keys that are replaced open nothing any"
-            " more; choose another directory"
+            " more; choose another directory, and move here what you need"
         )
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)

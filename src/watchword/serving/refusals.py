@@ -201,11 +201,11 @@ def of_key_files(deployment: Deployment) -> Iterator[str]:
         if weak is not None:
             yield f"keys.file: {weak}"
     except UnusableKeysError as error:
-        yield f"keys.file: {error}; `watchword init` makes a fresh one for a new installation"
+        yield f"keys.file: {error}; put it back; a new installation gets its own by `watchword init`"
     try:
         read_jose_keys(deployment.jose_file)
     except UnusableKeysError as error:
-        yield f"keys.jose_file: {error}; `watchword init` makes a fresh one for a new installation"
+        yield f"keys.jose_file: {error}; put it back; a new installation gets its own by `watchword init`"
     for name, file in (("keys.file", deployment.key_file), ("keys.jose_file", deployment.jose_file)):
         wrong = file_fault(file)
         if wrong is not None:
