@@ -264,7 +264,7 @@ def trouble(error: Exception) -> Problem:
 def cause(error: Exception) -> str:
     """Say in the log what happened, without a word of what was sent or stored."""
     name = type(error).__name__
-    return f"{name}: {error}" if isinstance(error, KeyMissingError) else name
+    return f"{name}: {error}" if isinstance(error, KeyMissingError | Tampered) else name
 
 
 def jose_refused(reason: str, *, signed: bool) -> Problem:

@@ -1,6 +1,7 @@
 """The way out: bounded in size and time, and not to be led on."""
 
 import asyncio
+import logging
 
 import pytest
 
@@ -61,6 +62,16 @@ async def test_a_reason_never_holds_what_was_sent(issuer: FakeIssuer, egress: Eg
     with pytest.raises(EgressError) as caught:
         await egress.post(f"{issuer.url}/x", {"token": "the-token"}, user="us", password="the-secret")
     assert "the-" not in str(caught.value)
+
+
+async def test_the_librarys_own_log_has_no_query(
+    issuer: FakeIssuer, egress: Egress, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    issuer.replies["/jwks?key=of-the-endpoint"] = Reply(b"{}")
+    await egress.get(f"{issuer.url}/jwks?key=of-the-endpoint")
+    assert f"{issuer.url}/jwks" in caplog.text
+    assert "of-the-endpoint" not in caplog.text
 
 
 async def test_it_can_be_closed_and_used_again(issuer: FakeIssuer) -> None:

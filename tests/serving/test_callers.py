@@ -1,6 +1,8 @@
 """Several who tell who calls: none may name what is another's."""
 
+from hashlib import sha256
 from pathlib import Path
+from secrets import token_hex
 
 import pytest
 
@@ -64,6 +66,18 @@ def test_with_two_sources_each_application_says_whose_client_it_is(tmp_path: Pat
         assert refused(tmp_path, issuer(A), table, application(told)) == []
     assert named(issuer(A), table, application(name)) == {A: frozenset(), name: {"back-office"}}
     assert named(issuer(A), table, application("tokens")) == {A: frozenset(), name: frozenset()}
+
+
+def test_an_application_that_a_static_token_names_says_whose_it_is(tmp_path: Path) -> None:
+    digest = sha256(token_hex(32).encode()).hexdigest()
+    token = f'[[tokens]]\nsha256 = "{digest}"\nkind = "application"\napplication = "back-office"\n'
+    assert refused(tmp_path, token, application()) == []
+    (found,) = refused(tmp_path, issuer(A), token, application())
+    assert found.startswith(
+        "applications[1].issuer: must say whose client back-office is, as [[tokens]] names it"
+    )
+    for told in (A, "tokens"):
+        assert refused(tmp_path, issuer(A), token, application(told)) == []
 
 
 def test_an_application_of_nobody_is_refused(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from watchword.sandbox.people import DEMO_APPLICATION
 from watchword.sandbox.world import prepare
 from watchword.serving.app import checked
 from watchword.serving.keys import KeyFile
-from watchword.serving.refusals import TEST_FILE, TEST_TOKENS
+from watchword.serving.refusals import README_TOKEN, TEST_FILE, TEST_TOKENS
 
 APP = '[app]\ntarget = "bank:app"\n'
 CHANGE = '[[actions]]\nname = "CREDENTIAL__CHANGE"\n'
@@ -135,6 +135,22 @@ def test_a_token_that_the_documentation_tells_everybody_is_refused(tmp_path: Pat
     for text in (digest, digest.upper()):
         found = refused(tmp_path, f'[[tokens]]\nsha256 = "{text}"\nkind = "user"\nuser_id = 7')
         assert [each.partition(" which")[0] for each in found] == [f"tokens[1].sha256: is that of {token},"]
+
+
+@pytest.mark.attack(187)
+def test_the_readmes_token_is_good_for_a_first_try_alone(tmp_path: Path) -> None:
+    token = (
+        f'[[tokens]]\nsha256 = "{sha256(README_TOKEN.encode()).hexdigest()}"\nkind = "user"\nuser_id = 7\n'
+    )
+    assert README_TOKEN in (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    assert refused(tmp_path, token) == []
+    for more in (
+        ADA,
+        '[[issuers]]\nissuer = "https://login.example"\naudience = "us"',
+        "[server]\nbehind_tls_proxy = true",
+    ):
+        (found,) = refused(tmp_path, token, more)
+        assert found.startswith("tokens[1].sha256: is that of «carol», which the README tells everybody")
 
 
 def test_the_tokens_that_are_refused_are_those_of_the_sandbox() -> None:
@@ -345,7 +361,7 @@ def test_what_belongs_to_somebody_else_is_refused(
     monkeypatch.setattr(Path, "stat", of_another)
     (only,) = refused_now(config)
     assert f"belongs to user {os.geteuid() + 4711}, who can change it at any time" in only
-    assert f"run: chown {os.geteuid()} {file}" in only
+    assert f"if it shall be yours: chown {os.geteuid()} {file}" in only
 
 
 @pytest.mark.parametrize(

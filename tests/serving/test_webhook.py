@@ -117,7 +117,7 @@ async def test_a_receiver_that_does_not_answer_is_given_up_in_time(receiver: Rec
 async def test_no_more_messages_are_under_way_than_may_be(receiver: Receiver) -> None:
     """The third waits for its turn, and its time runs out while it does: it is never sent."""
     receiver.gate.clear()
-    async with webhook_to(receiver.url, seconds=1.0, at_once=2) as webhook:
+    async with webhook_to(receiver.url, seconds=4.0, at_once=2) as webhook:
         answers = await asyncio.gather(*(webhook.send(MESSAGE) for _ in range(3)), return_exceptions=True)
     assert all(isinstance(answer, DeliveryError) for answer in answers)
     assert len(receiver.received) == 2

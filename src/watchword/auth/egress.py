@@ -19,6 +19,8 @@ from urllib.parse import SplitResult, quote_plus, urlsplit
 
 import httpx2
 
+from watchword.quiet import hide_queries
+
 ANSWER_MAX = 256 * 1024
 SECONDS_MAX = 3.0
 _CONNECTIONS = 20
@@ -116,6 +118,7 @@ class Egress:
         return bytes(body)
 
     def _new_client(self) -> httpx2.AsyncClient:
+        hide_queries()
         return httpx2.AsyncClient(
             headers={"accept": "application/json", "accept-encoding": "identity", "user-agent": "watchword"},
             # The authorities that this machine trusts, a company's own among them.

@@ -7,6 +7,7 @@ DIFFERENT_MIN = 8
 
 # Whoever tries out what somebody left in begins with these, bare and behind or before one another.
 _WORDS = (
+    *("ada", "alice", "bob", "dave", "eve", "grace", "jane", "john", "mallory", "trent"),
     *("", "access", "access-token", "admin", "administrator", "api", "apikey", "api-key", "bearer"),
     *("changeit", "changeme", "change-me", "default", "demo", "demo-token", "demo-user", "dev"),
     *("dummy", "example", "foo", "foobar", "hello", "hunter2", "key", "letmein", "my-secret"),

@@ -48,7 +48,7 @@ _TAKEN_BEGINNINGS = ("accept", "access-control-", "content-", "if-", "proxy-", "
 # Claims by what they cannot be for, without case and punctuation.
 _SHARED_CLAIMS = frozenset(
     {
-        *("iss", "aud", "clientid", "azp", "cid", "appid", "scope", "scp", "tid", "acr", "amr", "typ"),
+        *("iss", "aud", "clientid", "azp", "appid", "org", "scope", "scp", "tid", "acr", "amr", "typ"),
         *("active", "tokentype", "tokenuse", "role", "roles", "groups", "permissions", "locale"),
         *("zoneinfo", "gender", "emailverified", "phonenumberverified", "profileids", "orgid"),
         *("tenant", "tenantid"),
@@ -63,11 +63,11 @@ _PASSING_CLAIMS = frozenset(
 _GIVEN_CLAIMS = frozenset(
     {
         *("name", "givenname", "familyname", "middlename", "nickname", "displayname", "uniquename"),
-        *("upn", "login", "loginname", "user", "phone", "phonenumber", "mobile", "msisdn", "mail"),
-        *("picture", "profile", "birthdate", "address"),
+        *("upn", "login", "loginname", "loginid", "phone", "phoneno", "telephone", "contact"),
+        *("phonenumber", "mobile", "msisdn", "mail", "picture", "profile", "birthdate", "address"),
     }
 )
-_GIVEN_PARTS = ("email", "username")
+_GIVEN_PARTS = ("email", "username", "mailaddress")
 
 
 class SecretFileError(Exception):

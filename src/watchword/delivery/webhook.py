@@ -20,6 +20,7 @@ import msgspec
 
 from watchword.delivery.base import DeliveryError, Message
 from watchword.domain.instant import Instant
+from watchword.quiet import hide_queries
 
 TIMEOUT_SECONDS = 5.0
 AT_ONCE = 20
@@ -70,6 +71,7 @@ class Webhook:
         self._new_id = new_id
         self._seconds = timeout_seconds
         self._turns = asyncio.Semaphore(at_once)
+        hide_queries()
         self._http = httpx2.AsyncClient(
             headers={"content-type": "application/json", "user-agent": "watchword"},
             # The authorities that this machine trusts, a company's own among them.

@@ -25,6 +25,7 @@ import msgspec
 from watchword.domain.instant import Instant
 from watchword.faces.base import FaceUnavailableError, FaceUnusableError
 from watchword.faces.breaker import Breaker, OpenError
+from watchword.quiet import hide_queries
 
 _TEMPLATE: Final = b"3d\x01"
 """What a template begins with: whose it is, and in which format; the reference follows."""
@@ -107,6 +108,7 @@ class FaceServer:
         self._seconds = timeout_seconds
         self._turns = asyncio.Semaphore(at_once)
         self._breaker = Breaker(now, failures=breaker_failures, open_seconds=breaker_seconds)
+        hide_queries()
         self._http = httpx.AsyncClient(
             base_url=url,
             # Compressed, an answer could be larger than it looks.

@@ -280,7 +280,7 @@ def _no_asgi(found: object) -> str | None:
     if not callable(found):
         return "is no application"
     try:
-        takes = signature(found)
+        takes = signature(found, follow_wrapped=False)
     except (TypeError, ValueError):
         return None  # It is not written in Python.
     if _fits(takes, 3):

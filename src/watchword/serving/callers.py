@@ -11,7 +11,7 @@ from watchword.auth.gateway import ISSUER as GATEWAY
 from watchword.auth.settings import STATIC
 from watchword.serving.settings import Deployment
 
-_TABLES = {"issuers", "introspection", "gateway"}
+_TABLES = {"issuers", "introspection", "gateway", "tokens"}
 
 
 def applications_by_source(deployment: Deployment) -> Mapping[str, frozenset[str]]:
@@ -52,11 +52,17 @@ def _sources(deployment: Deployment) -> list[str]:
 def _of_applications(deployment: Deployment) -> Iterator[str]:
     sources = _sources(deployment)
     choice = ", ".join(f'"{each}"' for each in [*sources, STATIC])
+    static = {each.application for each in deployment.tokens}
     for number, application in enumerate(deployment.applications, start=1):
         if application.issuer is None and len(sources) > 1:
             yield (
                 f"applications[{number}].issuer: must say whose client {application.id} is, or any issuer's"
                 f" client of that id passes for it; write one of {choice}"
+            )
+        elif application.issuer is None and sources and application.id in static:
+            yield (
+                f"applications[{number}].issuer: must say whose client {application.id} is, as [[tokens]]"
+                f" names it and {sources[0]} may have a client of that id too; write one of {choice}"
             )
         elif application.issuer not in {None, STATIC, *sources}:
             yield f"applications[{number}].issuer: is nobody who is configured; write one of {choice}"

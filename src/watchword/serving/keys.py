@@ -148,7 +148,10 @@ def owner_fault(path: Path) -> str | None:
         return None
     if owner in {0, os.geteuid()}:
         return None
-    return f"{path}: belongs to user {owner}, who can change it at any time; run: chown {os.geteuid()} {path}"
+    return (
+        f"{path}: belongs to user {owner}, who can change it at any time;"
+        f" run this as that user, or, if it shall be yours: chown {os.geteuid()} {path}"
+    )
 
 
 def changeable(path: Path) -> str | None:

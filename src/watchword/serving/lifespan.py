@@ -8,7 +8,7 @@ from typing import Any
 
 from watchword.asgi import ASGIApp, ASGIMessage, Scope
 
-START_SECONDS = 60.0
+SLOW_SECONDS = 10.0
 
 _log = logging.getLogger("watchword")
 
@@ -36,6 +36,10 @@ async def living(app: ASGIApp) -> AsyncGenerator[dict[str, Any]]:
         await life.stop()
 
 
+def _say_that_it_is_slow() -> None:
+    _log.warning("the application has not started after %g s; nothing is served until it has", SLOW_SECONDS)
+
+
 class _Life:
     """One talk over ASGI's lifespan, in a task of its own: it must start and end in one context."""
 
@@ -51,12 +55,11 @@ class _Life:
     async def start(self) -> None:
         self._task = asyncio.create_task(self._run())
         self._told.put_nowait({"type": "lifespan.startup"})
+        slow = asyncio.get_running_loop().call_later(SLOW_SECONDS, _say_that_it_is_slow)
         try:
-            async with asyncio.timeout(START_SECONDS):
-                await self._started.wait()
-        except TimeoutError as error:
-            self._task.cancel()
-            raise AppStartError(f"it has not started within {START_SECONDS:.0f} seconds") from error
+            await self._started.wait()
+        finally:
+            slow.cancel()
         if self._refused is not None:
             await self._task
             raise AppStartError(self._refused)

@@ -29,6 +29,9 @@ from watchword.serving.settings import Deployment, webhook_secrets
 TEST_TOKENS = ("demo-ada", "demo-grace", "demo-signer", "demo-application")
 """The sandbox's people: whoever read the documentation holds these."""
 
+README_TOKEN = "carol"
+"""The one of the README's first steps: good for a trial, alone."""
+
 TEST_MODULES = ("watchword.sandbox", "watchword.testing")
 TEST_FILE = "sandbox.db"
 """What lies in a data directory of the sandbox, beside its store."""
@@ -37,11 +40,18 @@ SESSION_SECONDS_MAX = 300  # RTS art. 4(3)(d): five minutes without activity.
 TOKEN_SECONDS_MAX = 900
 RESEND_SECONDS_MIN = 30
 _TEST_DIGESTS = {sha256(token.encode()).hexdigest(): token for token in TEST_TOKENS}
+_README_DIGEST = sha256(README_TOKEN.encode()).hexdigest()
 _COUNTED = {
     "disable_pin_after": 10,
     "disable_possession_after": 100,
     "disable_face_after": 50,
 }
+
+
+def _is_a_trial(deployment: Deployment) -> bool:
+    """Tell whether nobody can call but the README's user, from this machine."""
+    others = deployment.issuers or deployment.introspection or deployment.gateway or deployment.tokens[1:]
+    return not others and not deployment.server.behind_tls_proxy
 
 
 def refusals(deployment: Deployment, *, with_app: bool = False) -> Iterator[str]:
@@ -180,6 +190,11 @@ def _of_test_doors(deployment: Deployment) -> Iterator[str]:
             yield (
                 f"tokens[{number}].sha256: is that of {known}, which the sandbox's documentation tells"
                 " everybody; make one with: openssl rand -hex 32"
+            )
+        if token.sha256.lower() == _README_DIGEST and not _is_a_trial(deployment):
+            yield (
+                f"tokens[{number}].sha256: is that of «{README_TOKEN}», which the README tells everybody;"
+                " it is good for a first try alone, so take it out now that others can call too"
             )
     if deployment.app is not None:
         module = deployment.app.target.partition(":")[0]
