@@ -6,6 +6,8 @@ MAKEFLAGS += --no-print-directory
 
 # Options for what a target runs: make sandbox ARGS="--port 8123", make test ARGS="-k spend -x".
 ARGS ?=
+# What the server is tested over, beside a store in memory.
+STORES := sqlite postgres valkey valkey-cluster split
 # What must be covered to the last branch.
 COVERED := src/watchword/domain/*,src/watchword/methods/*,src/watchword/engine/*
 
@@ -52,11 +54,19 @@ setup: $(READY) ## make the environment in .venv
 sandbox: $(READY) ## run the whole product with a demo bank: ARGS="--port 8123"
 	@exec $(BIN)/watchword sandbox $(ARGS)
 
+.PHONY: chromium
+chromium: ## make sure that there is a Chromium for the tests of the approval page
+	@bash scripts/chromium >/dev/null
+
 .PHONY: test
-test: $(READY) ## run every test; domain, methods and engine must be covered completely
+test: $(READY) chromium ## run every test; domain, methods and engine must be covered completely
 	@echo '== tests'
-	@$(PY) -m pytest --cov --cov-report= $(ARGS)
+	@$(PY) -m pytest --numprocesses=auto --cov --cov-report= $(ARGS)
 ifeq ($(strip $(ARGS)),)
+	@for store in $(STORES); do \
+	  echo "== the server over $$store"; \
+	  $(PY) -m pytest --numprocesses=auto --store=$$store -m 'not slow' tests/server tests/wire; \
+	done
 	@echo '== branch coverage of domain, methods and engine: 100 %'
 	@$(PY) -m coverage report --include='$(COVERED)' --fail-under=100
 else
@@ -114,7 +124,12 @@ fmt: $(READY) ## format the code and mend what can be mended
 bench: $(READY) ## run the benchmarks; writes bench/results.json
 	@$(PY) -m bench.run $(ARGS)
 
+.PHONY: torture
+torture: $(READY) ## break servers and their stores, and prove what held: ARGS="--minutes 30 --store sqlite --seed 17"
+	@$(PY) -m tests.faults.torture $(ARGS)
+
 .PHONY: clean
 clean: ## remove what the tools left behind; the environment stays
-	@rm -rf .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .schemathesis build dist
+	@rm -rf .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache .schemathesis build dist \
+		tests/page/screenshots torture.json torture-*.jsonl
 	@find src tests bench -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -2,16 +2,16 @@
 The floor: the same five exchanges with nothing decided, the least that they can cost here.
 
 A bare Starlette application on the same server answers with the same headers and the same bodies.
-Its four writing calls each wait until one row, of a token's size, is on the disk.
+Its four writing calls each wait until one row, of a token's size, is where the store keeps it.
 """
 
 import os
 import secrets
 import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 from starlette.applications import Starlette
@@ -21,10 +21,12 @@ from starlette.routing import Route
 
 from bench.exchange import STATEMENT
 from bench.group_commit import SCHEMA, Row, connect, group_commit
-from watchword.store.group import GroupCommit
 
 BODY = bytes(600)
 """As large as a stored token."""
+
+Step: TypeAlias = Callable[[Request, str, int], Awaitable[None]]
+"""What an exchange waits for: of which token, and the how manieth exchange of the cycle it is, from 0."""
 
 _encode = msgspec.json.Encoder().encode
 _VIEW = {"viewData": {"attributes": {"userId": 1_000_000}}}
@@ -55,23 +57,24 @@ def _answer(
     return Response(body, status, {**common, **(headers or {})}, "application/json")
 
 
-def _key(ott: str) -> bytes:
-    return bytes.fromhex(ott.replace("-", "")) * 2  # 32 bytes, as a digest has
+def key(ott: str) -> bytes:
+    """Return what a token is stored under: 32 bytes, as a digest has."""
+    return bytes.fromhex(ott.replace("-", "")) * 2
 
 
-async def _write(request: Request, ott: str, version: int) -> None:
-    commit: GroupCommit[Row, None] = request.state.commit
-    await commit.submit(Row(_key(ott), version, BODY))
+async def _step(request: Request, ott: str, number: int) -> None:
+    step: Step = request.state.step
+    await step(request, ott, number)
 
 
 async def statement(request: Request) -> Response:
     """Answer 403 with a new token, or 200 where one is sent."""
     ott = request.headers.get("x-2fa-approval")
     if ott is not None:
-        await _write(request, ott, 4)
+        await _step(request, ott, 4)
         return _answer(request, STATEMENT, headers={"x-2fa-approval-result": "APPROVED"})
     ott = str(uuid.uuid4())
-    await _write(request, ott, 1)
+    await _step(request, ott, 0)
     refusal = {
         "timestamp": "2026-01-03T12:34:56.789+0000",
         "status": 403,
@@ -91,13 +94,14 @@ def _properties(ott: str, **more: Any) -> bytes:  # noqa: ANN401  # values of a 
 async def status(request: Request) -> Response:
     """Answer with one challenge that is open."""
     ott = request.headers["one-time-token"]
+    await _step(request, ott, 1)
     about = {"validity": 900, "actionType": "BALANCE__GET_STATEMENT", "userId": 1_000_000}
     return _answer(request, _properties(ott, challenges=[_CHALLENGE], **about))
 
 
 async def trigger(request: Request) -> Response:
     """Answer as if a message had gone out."""
-    await _write(request, request.headers["one-time-token"], 2)
+    await _step(request, request.headers["one-time-token"], 2)
     return _answer(request, _encode({"obfuscatedPhoneNo": "*********8888"}))
 
 
@@ -105,28 +109,36 @@ async def verify(request: Request) -> Response:
     """Answer that no challenge is left."""
     ott = request.headers["one-time-token"]
     _decode(await request.body())
-    await _write(request, ott, 3)
+    await _step(request, ott, 3)
     return _answer(request, _properties(ott, challenges=[], validity=300))
 
 
+ROUTES = [
+    Route("/v1/profiles/{profile}/balance-statements/{balance}/statement.json", statement),
+    Route("/v1/one-time-token/status", status),
+    Route("/v1/one-time-token/sms/trigger", trigger, methods=["POST"]),
+    Route("/v1/one-time-token/sms/verify", verify, methods=["POST"]),
+]
+VERSIONS = {0: 1, 2: 2, 3: 3, 4: 4}
+"""What the writing exchanges leave."""
+
+
 @asynccontextmanager
-async def _lifespan(_: Starlette) -> AsyncIterator[dict[str, GroupCommit[Row, None]]]:
-    commit = group_commit(Path(os.environ["WATCHWORD_BENCH_DATABASE"]))
-    yield {"commit": commit}
+async def _lifespan(_app: Starlette) -> AsyncIterator[dict[str, Step]]:
+    _, where, name = os.environ["WATCHWORD_BENCH_PLACE"].split(" ")
+    commit = group_commit(Path(where) / name)
+
+    async def step(_request: Request, ott: str, number: int) -> None:
+        if number in VERSIONS:
+            await commit.submit(Row(key(ott), VERSIONS[number], BODY))
+
+    yield {"step": step}
     await commit.close()
 
 
 def create_app() -> Starlette:
-    """Compose the floor over the database that the environment names."""
-    return Starlette(
-        routes=[
-            Route("/v1/profiles/{profile}/balance-statements/{balance}/statement.json", statement),
-            Route("/v1/one-time-token/status", status),
-            Route("/v1/one-time-token/sms/trigger", trigger, methods=["POST"]),
-            Route("/v1/one-time-token/sms/verify", verify, methods=["POST"]),
-        ],
-        lifespan=_lifespan,
-    )
+    """Compose the floor over the file that the environment names."""
+    return Starlette(routes=ROUTES, lifespan=_lifespan)
 
 
 def prefill(path: Path, *, people: int, tokens: int) -> None:

@@ -64,20 +64,23 @@ def _free_port() -> int:
 
 
 @contextmanager
-def serving(application: str, database: Path) -> Iterator[Server]:
+def serving(application: str, place: str, *, log: Path, workers: int = 1) -> Iterator[Server]:
     """
-    Serve *application* over *database*, from when it accepts connections to the end of the block.
+    Serve *application* over the store at *place*, from when it accepts connections to the end of the block.
+
+    Args:
+        place: A kind of store, where it is, and its name there, with spaces between.
+        log: The file that takes what it says.
 
     Raises:
         BenchError: It did not start; with the end of what it said.
     """
     port = _free_port()
-    log = database.with_suffix(".log")
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "bench.serve", application, str(port)],
+            [sys.executable, "-m", "bench.serve", application, str(port), str(workers)],
             cwd=ROOT,
-            env={**os.environ, "WATCHWORD_BENCH_DATABASE": str(database)},
+            env={**os.environ, "WATCHWORD_BENCH_PLACE": place},
             stdout=output,
             stderr=output,
             start_new_session=True,

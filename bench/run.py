@@ -20,6 +20,9 @@ added up.
 says. It lies in ``bench/data``, which should be on a real disk: in memory ``FULL`` costs nothing.
 What one flush of this disk takes is printed first.
 
+**The page.** At the end the first screen of the approval page is opened on an idle server: its weight and
+its time (``bench/page.py``).
+
 The figures go to ``bench/results.json``, each measurement and the summary.
 """
 
@@ -41,6 +44,7 @@ from statistics import median
 from bench import load, report
 from bench.exchange import walk
 from bench.load import BenchError
+from bench.page import CUSTOMERS, FirstScreen, first_screen
 from bench.process import ROOT, serving
 from bench.report import Measurement
 
@@ -158,6 +162,9 @@ def _run(options: Options, directory: Path) -> None:
     print(f"\nmedians\n{report.table(summaries)}")
     for name, sizes in {one.server: one.answer_bytes for one in measurements}.items():
         print(f"bytes of the five answers, {name}: {', '.join(map(str, sizes))}")
+    screen = _first_screen(directory) if options.only in {None, "product"} else None
+    if screen is not None:
+        print(f"\n{screen.line()}")
     if found:
         print(f"\n{report.verdicts(found)}")
     busiest = max(line.generator_cores for line in summaries)
@@ -168,6 +175,7 @@ def _run(options: Options, directory: Path) -> None:
         "machine": machine,
         "options": {"users": options.users, "rounds": options.rounds, "seconds": options.seconds},
         "summary": [asdict(line) for line in summaries],
+        "first_screen": None if screen is None else asdict(screen),
         "targets": [asdict(target) for target in found],
         "measurements": [asdict(one) for one in measurements],
     }
@@ -180,7 +188,7 @@ def _measure(one: Candidate, source: Path, *, tokens: int, number: int, options:
     for left_over in database.parent.glob("live.db*"):
         left_over.unlink()
     _copy(source, database)
-    with serving(f"{one.module}:create_app", database) as server:
+    with serving(f"{one.module}:create_app", _place(database), log=database.with_suffix(".log")) as server:
         try:
             sizes = walk(server.port, person=options.people - 1)
         except OSError as error:
@@ -206,6 +214,24 @@ def _measure(one: Candidate, source: Path, *, tokens: int, number: int, options:
             generator_cores=generator,
             answer_bytes=tuple(sizes),
         )
+
+
+def _first_screen(directory: Path) -> FirstScreen:
+    """Open the approval page of a server that nobody else uses."""
+    database = directory / "page.db"
+    product = CANDIDATES[-1]
+    product.prefill(database, people=CUSTOMERS, tokens=0)
+    with serving(
+        f"{product.module}:create_app", _place(database), log=database.with_suffix(".log")
+    ) as server:
+        try:
+            return first_screen(server.port)
+        except OSError as error:
+            raise BenchError(f"the page does not answer: {error}") from error
+
+
+def _place(database: Path) -> str:
+    return f"sqlite {database.parent} {database.name}"
 
 
 def _copy(source: Path, target: Path) -> None:

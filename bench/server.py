@@ -1,5 +1,5 @@
 """
-The product under measurement: the OTT API, and one protected handler behind the guard, over SQLite.
+The product under measurement: the OTT API, and one protected handler behind the guard, over one store.
 
 Composed of the same parts as the real servers. Only three things are not theirs: ``bench-<n>`` is the
 access token of a user who exists, codes are always 111111, and no message leaves.
@@ -17,7 +17,7 @@ from starlette.routing import Route
 
 from bench.exchange import STATEMENT
 from bench.prefill import FIRST_USER, KEYRING, STATEMENT as ACTION, fill
-from watchword.asgi import ASGIApp
+from watchword.asgi import ASGIApp, Receive, Scope, Send
 from watchword.delivery.base import Message
 from watchword.domain.action import Actions, Route as Matched
 from watchword.domain.limits import Limits
@@ -27,8 +27,11 @@ from watchword.engine.ports import SystemClock, SystemEntropy
 from watchword.engine.principal import Principal, PrincipalKind
 from watchword.guard.asgi import Guard
 from watchword.methods.registry import Methods
+from watchword.page.routes import ApprovalPage
+from watchword.page.settings import PageSettings
 from watchword.server.app import api_routes, compose
 from watchword.server.edge import Edge
+from watchword.store.base import Store
 from watchword.store.sqlite import SqliteStore
 
 PATH = "/v1/profiles/{profileId}/balance-statements/{balanceId}/statement.json"
@@ -58,10 +61,38 @@ async def statement(_: Request) -> Response:
     return Response(STATEMENT, media_type="application/json")
 
 
+class Product:
+    """The product, over the store that the environment names; it opens it as it starts."""
+
+    def __init__(self) -> None:
+        """Open nothing yet."""
+        self._app: ASGIApp | None = None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one request, or live."""
+        if self._app is None:
+            self._app = compose_over(await _open(os.environ["WATCHWORD_BENCH_PLACE"]))
+        await self._app(scope, receive, send)
+
+
+async def _open(place: str) -> Store:
+    kind, where, name = place.split(" ")
+    if kind == "sqlite":
+        return SqliteStore.open(Path(where) / name)
+    from tests.stores import Place  # noqa: PLC0415 - it brings the clients of all stores, which take memory.
+
+    return await Place.parse(place).open()
+
+
 def create_app() -> ASGIApp:
-    """Compose the product over the database that the environment names."""
+    """Make the product."""
+    return Product()
+
+
+def compose_over(store: Store) -> ASGIApp:
+    """Compose the product over *store*."""
     engine = Engine(
-        store=SqliteStore.open(os.environ["WATCHWORD_BENCH_DATABASE"]),
+        store=store,
         clock=SystemClock(),
         entropy=_Entropy(),
         methods=Methods(KEYRING),
@@ -70,7 +101,8 @@ def create_app() -> ASGIApp:
     )
     actions = Actions([replace(ACTION, routes=(Matched.parse(f"GET {PATH}"),))])
     people = _People()
-    front = compose(api_routes(engine, people), engine)
+    page = ApprovalPage(engine, PageSettings(openers=("https://shop.example",)))
+    front = compose([*api_routes(engine, people), *page.routes()], engine)
     # As in the sandbox: the guard stands before the application that it protects, and nothing else.
     front.router.default = Guard(
         Starlette(routes=[Route(PATH, statement)]), engine=engine, actions=actions, authenticator=people

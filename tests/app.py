@@ -34,6 +34,7 @@ from tests.factories import (
     enrolled_pin,
     make_world,
 )
+from tests.stores import open_chosen
 from watchword.asgi import ASGIApp, ASGIMessage, Receive, Scope, Send
 from watchword.auth.static import StaticTokens
 from watchword.domain.action import Action, Actions, Bind, Risk
@@ -44,6 +45,7 @@ from watchword.domain.user import UserId, UserSecurity
 from watchword.engine.ports import SystemEntropy
 from watchword.engine.principal import Principal, PrincipalKind
 from watchword.guard.asgi import BODY_MAX, BODY_SECONDS, Guard, approval
+from watchword.guard.details import Describe
 from watchword.guard.starlette import protects
 from watchword.server.app import api_routes, compose
 from watchword.server.edge import Edge
@@ -237,12 +239,13 @@ async def make_product(
     limits: Limits = Limits(),  # noqa: B008 - frozen.
     store: Store | None = None,
     actions: Iterable[Action] = ACTIONS,
+    describe: Describe | None = None,
     body_max: int = BODY_MAX,
     body_seconds: float = BODY_SECONDS,
     faces: Faces | None = None,
 ) -> Product:
     """Make the product, with Ada (everything enrolled), Grace (a phone) and an application."""
-    world = make_world(limits=limits, store=store, faces=faces)
+    world = make_world(limits=limits, store=store or await open_chosen(), faces=faces)
     await world.enrol(ADA, enrolled_pin(), enrolled_phone(), enrolled_fingerprint())
     await world.enrol(GRACE, enrolled_phone(GRACE, "+447700900123"))
     tokens = StaticTokens(
@@ -261,6 +264,7 @@ async def make_product(
         engine=world.engine,
         actions=Actions(actions),
         authenticator=tokens,
+        describe=describe,
         body_max=body_max,
         body_seconds=body_seconds,
     )

@@ -79,7 +79,7 @@ def make_credential(kind: CredentialKind) -> Credential:
         case CredentialKind.PHONE:
             return Phone(id="phone", sealed=b"sealed", digest=b"digest", enrolled_at=NOW)
         case CredentialKind.DEVICE_FINGERPRINT:
-            return DeviceFingerprint(id="device", digest=b"digest", enrolled_at=NOW)
+            return DeviceFingerprint(id="device", sealed=b"digest", enrolled_at=NOW)
         case CredentialKind.PUBLIC_KEY:
             return PublicKey(id="key", spki=b"der", enrolled_at=NOW)
         case CredentialKind.FACE_MAP:
@@ -244,11 +244,11 @@ def enrolled_phone(user_id: UserId = ADA, number: str = NUMBER) -> Phone:
     return enrol_phone(KEYRING, number, user_id=user_id, credential_id="phone", now=NOW)
 
 
-def enrolled_fingerprint(user_id: UserId = ADA, fingerprint: str = FINGERPRINT) -> DeviceFingerprint:
+def enrolled_fingerprint(
+    user_id: UserId = ADA, fingerprint: str = FINGERPRINT, id: str = "device"
+) -> DeviceFingerprint:
     """Enrol a device fingerprint."""
-    return Methods(KEYRING).device_fingerprint.enrol(
-        fingerprint, user_id=user_id, credential_id="device", now=NOW
-    )
+    return Methods(KEYRING).device_fingerprint.enrol(fingerprint, user_id=user_id, credential_id=id, now=NOW)
 
 
 @cache

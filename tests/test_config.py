@@ -143,7 +143,7 @@ def test_all_mistakes_are_reported_together() -> None:
         "limits.failures: must be from 1 to 5, not 6",
         "limits.code_trys: unknown",
         "limits.lock_seconds: must be a whole number",
-        "actions: ONE: Invalid enum value 'medium'",
+        "actions: ONE: risk: Invalid enum value 'medium'",
         "actions: TWO: ",
         "actions: THREE: 'GET a'",
         "actions: FOUR: stands twice",
@@ -189,14 +189,14 @@ def test_one_that_can_is_taken(challenges: list[list[str]]) -> None:
     ("members", "words"),
     [
         ({"name": ""}, "actions, entry 1: its name is empty"),
-        ({"name": None}, "actions, entry 1: Object missing required field `name`"),
-        ({"name": 7}, "actions, entry 1: Expected `str`, got `int` - at `$.name`"),
-        ({"risk": None}, "actions: A__B: Object missing required field `risk`"),
-        ({"risk": "High"}, "actions: A__B: Invalid enum value 'High'"),
-        ({"matches": ["GET /a"]}, "actions: A__B: Object contains unknown field `matches`"),
-        ({"bind": "body"}, "actions: A__B: Invalid enum value 'body'"),
-        ({"spend": "after"}, "actions: A__B: Invalid enum value 'after'"),
-        ({"match": "GET /a"}, "actions: A__B: Expected `array`, got `str`"),
+        ({"name": None}, "actions, entry 1: name: must be there"),
+        ({"name": 7}, "actions, entry 1: name: Expected `str`, got `int`"),
+        ({"risk": None}, "actions: A__B: risk: must be there"),
+        ({"risk": "High"}, "actions: A__B: risk: Invalid enum value 'High'"),
+        ({"matches": ["GET /a"]}, "actions: A__B: matches: unknown; known are bind, "),
+        ({"bind": "body"}, "actions: A__B: bind: Invalid enum value 'body'"),
+        ({"spend": "after"}, "actions: A__B: spend: Invalid enum value 'after'"),
+        ({"match": "GET /a"}, "actions: A__B: match: Expected `array`, got `str`"),
         ({"match": ["get /a"]}, "actions: A__B: 'get /a' is not of the form"),
         ({"match": ["GET /a/{b"]}, "actions: A__B: 'GET /a/{b' has a brace"),
         ({"match": ["GET  /a"]}, "actions: A__B: 'GET  /a' is not of the form"),
@@ -204,8 +204,8 @@ def test_one_that_can_is_taken(challenges: list[list[str]]) -> None:
         ({"challenges": []}, "actions: A__B: challenges must hold"),
         ({"challenges": [[]]}, "actions: A__B: challenges must hold"),
         ({"challenges": [["PIN"], []]}, "actions: A__B: challenges must hold"),
-        ({"challenges": [["pin"]]}, "actions: A__B: Invalid enum value 'pin'"),
-        ({"challenges": ["PIN"]}, "actions: A__B: Expected `array`, got `str`"),
+        ({"challenges": [["pin"]]}, "actions: A__B: challenges[1][1]: Invalid enum value 'pin'"),
+        ({"challenges": ["PIN"]}, "actions: A__B: challenges[1]: Expected `array`, got `str`"),
         ({"challenges": [["SIGNATURE"]]}, "actions: A__B: SIGNATURE cannot be listed"),
         ({"challenges": [["SMS"], ["VOICE"]]}, "actions: A__B: its challenges can never all be passed"),
     ],
@@ -294,18 +294,24 @@ def test_a_name_of_ours_cannot_be_taken() -> None:
         ("actions = [1]", "actions, entry 1: Expected `object`, got `int`"),
         ("limits = 1", "limits: must be a table"),
         ("session = 1", "session: Expected `object`, got `int`"),
-        ("[session]\nsecond = 1", "session: Object contains unknown field `second`"),
-        ("[session]\nseconds = 1.5", "session: Expected `int`, got `float` - at `$.seconds`"),
-        ("[session]\nseconds = true", "session: Expected `int`, got `bool` - at `$.seconds`"),
+        ("[session]\nsecond = 1", "session.second: unknown; known are seconds"),
+        ("[session]\nseconds = 1.5", "session.seconds: Expected `int`, got `float`"),
+        ("[session]\nseconds = true", "session.seconds: Expected `int`, got `bool`"),
         ("[limits]\nsession_seconds = 1", "limits.session_seconds: unknown"),
         ("[limits]\nfailures = true", "limits.failures: must be a whole number"),
         ("[limits]\nfailures = 4.0", "limits.failures: must be a whole number"),
         ("[limits]\nfailures = '4'", "limits.failures: must be a whole number"),
         ("[stores]", "stores: unknown; known are actions, app, applications, delivery, enrolment, face, "),
         ("enrolment = 1", "enrolment: Expected `object`, got `int`"),
-        ("[enrolment]\nstep_up = 'always'", "enrolment: Invalid enum value 'always' - at `$.step_up`"),
-        ("[enrolment]\nrefuse_trivial_pins = 1", "enrolment: Expected `bool | null`, got `int`"),
-        ("[enrolment]\nstepup = 'nothing'", "enrolment: Object contains unknown field `stepup`"),
+        ("[enrolment]\nstep_up = 'always'", "enrolment.step_up: Invalid enum value 'always'"),
+        (
+            "[enrolment]\nrefuse_trivial_pins = 1",
+            "enrolment.refuse_trivial_pins: Expected `bool | null`, got `int`",
+        ),
+        (
+            "[enrolment]\nstepup = 'nothing'",
+            "enrolment.stepup: unknown; known are refuse_trivial_pins, step_up",
+        ),
         ("[", "not TOML: "),
         ("[session]\nseconds = " + "1" * 5_000, "not TOML: Exceeds the limit"),
         ("x = " + "[" * 100_000, "not TOML that can be read: it is nested too deeply"),
@@ -392,3 +398,152 @@ def test_a_file_that_cannot_be_read_says_why(tmp_path: Path) -> None:
         with pytest.raises(ConfigError, match=words) as caught:
             load(path)
         assert str(path) in str(caught.value)
+
+
+# --- what the customer is shown -------------------------------------------------------------------
+
+KEYS = (
+    "must be one of amount, currency, payee, account, reference, or a word of your own: small letters, digits"
+    " and _, 32 at the most"
+)
+
+
+def shows(**members: Any) -> str:
+    lines = "\n".join(f"{name} = {value}" for name, value in members.items())
+    return f'[[actions]]\nname = "A__B"\nrisk = "high"\nmatch = ["POST /a"]\n{lines}\n'
+
+
+def test_a_title_is_for_every_language_or_by_language() -> None:
+    assert (parse(shows()).actions or ())[0].title == ()
+    assert (parse(shows(title='"Pay"')).actions or ())[0].title == (("", "Pay"),)
+    several = '{ en = "Pay", de = "Bezahlen", ar = "ادفع", zh-Hant = "付款" }'
+    assert (parse(shows(title=several)).actions or ())[0].title == (
+        ("en", "Pay"),
+        ("de", "Bezahlen"),
+        ("ar", "ادفع"),
+        ("zh-Hant", "付款"),
+    )
+
+
+@pytest.mark.parametrize(("length", "fits"), [(0, False), (1, True), (119, True), (120, True), (121, False)])
+def test_a_title_is_as_long_as_one(length: int, *, fits: bool) -> None:
+    text = shows(title=repr("a" * length))
+    if fits:
+        assert parse(text).actions
+    else:
+        assert mistakes(text) == [
+            "actions: A__B: title: must be what the customer calls it, of 1 to 120 characters"
+        ]
+
+
+@pytest.mark.attack(125)
+@pytest.mark.parametrize("title", ['"a\\u0000"', '"a\\nb"', '"a\\u202eb"', '"a\\u2028b"', '"a\\ue000b"'])
+def test_a_title_has_no_character_that_nobody_sees(title: str) -> None:
+    assert mistakes(shows(title=title)) == [
+        "actions: A__B: title: holds a control character; write letters that everybody sees"
+    ]
+
+
+def test_a_title_s_mistakes_are_named_by_language() -> None:
+    assert mistakes(shows(title='{ EN = "Pay", "<b>" = "Pay", de = "", fr = "  ", es = "a\\u0001" }')) == [
+        'actions: A__B: title.EN: is no language; write one as browsers do, { en = "Pay", de = "Bezahlen" }',
+        'actions: A__B: title.<b>: is no language; write one as browsers do, { en = "Pay", de = "Bezahlen" }',
+        "actions: A__B: title.de: must be what the customer calls it, of 1 to 120 characters",
+        "actions: A__B: title.fr: must be what the customer calls it, of 1 to 120 characters",
+        "actions: A__B: title.es: holds a control character; write letters that everybody sees",
+    ]
+
+
+def test_what_is_shown_is_kept_in_its_order() -> None:
+    table = '{ payee = "/to/0/name", amount = "/amount", a_1 = "/a~1b/~0", currency = "/" }'
+    assert (parse(shows(show=table)).actions or ())[0].show == (
+        ("payee", "/to/0/name"),
+        ("amount", "/amount"),
+        ("a_1", "/a~1b/~0"),
+        ("currency", "/"),
+    )
+
+
+@pytest.mark.parametrize("bind", ['risk = "low"', 'risk = "high"\nbind = "action"'])
+def test_only_what_a_token_is_bound_to_is_shown(bind: str) -> None:
+    text = shows(show='{ amount = "/amount" }').replace('risk = "high"', bind)
+    assert mistakes(text) == [
+        'actions: A__B: show: what is shown must be what is approved; write bind = "request" too'
+    ]
+
+
+def test_nothing_is_shown_of_a_body_that_is_not_there() -> None:
+    text = shows(show='{ amount = "/amount" }').replace('["POST /a"]', '["POST /a", "GET /b"]')
+    assert mistakes(text) == [
+        "actions: A__B: show: reads the body, and GET /b has none; give that one an action of its own"
+    ]
+
+
+@pytest.mark.parametrize("pointer", ["", "amount", "#/amount", "/a~", "/a~2", "$.amount", "/" + "a" * 512])
+def test_a_pointer_that_is_none_is_named(pointer: str) -> None:
+    assert mistakes(shows(show=f'{{ amount = "{pointer}" }}')) == [
+        'actions: A__B: show.amount: must be a JSON Pointer (RFC 6901) into the body, such as "/amount/value"'
+    ]
+
+
+def test_a_key_that_is_none_is_named() -> None:
+    assert mistakes(shows(show='{ "Amount" = "/a", "<b>" = "b" }')) == [
+        f"actions: A__B: show.Amount: {KEYS}",
+        f"actions: A__B: show.<b>: {KEYS}",
+        'actions: A__B: show.<b>: must be a JSON Pointer (RFC 6901) into the body, such as "/amount/value"',
+    ]
+
+
+@pytest.mark.parametrize(("count", "fits"), [(15, True), (16, True), (17, False)])
+def test_sixteen_details_are_shown_at_the_most(count: int, *, fits: bool) -> None:
+    table = ", ".join(f'k{number} = "/{number}"' for number in range(count))
+    text = shows(show=f"{{ {table} }}")
+    if fits:
+        assert parse(text).actions
+    else:
+        assert mistakes(text) == ["actions: A__B: show: 16 details at the most can be shown, not 17"]
+
+
+@pytest.mark.parametrize(
+    ("member", "place"),
+    [
+        ("title = 1", "title"),
+        ("title = [1]", "title"),
+        ("title = { en = 1 }", "title.en"),
+        ("show = 1", "show"),
+        ("show = { a = 1 }", "show.a"),
+    ],
+)
+def test_what_is_shown_is_text(member: str, place: str) -> None:
+    name, _, value = member.partition(" = ")
+    (only,) = mistakes(shows(**{name: value}))
+    assert only.startswith(f"actions: A__B: {place}: Expected ")
+
+
+def test_each_member_of_an_action_that_is_wrong_is_named_at_once() -> None:
+    found = mistakes(
+        """
+        [[actions]]
+        name = "ONE"
+        match = ["GET a", "POST /b", "PUT c"]
+        shows = { amount = "/amount" }
+        show = { amount = 1, payee = "/to", account = true }
+        title = { en = "Pay", de = 7 }
+        challenges = [["PIN"], ["SMS", "sms"], "VOICE"]
+        """
+    )
+    assert [each.partition(" Expected")[0].partition(" Invalid")[0] for each in found] == [
+        ("actions: ONE: shows: unknown; known are bind, challenges, match, name, risk, show, spend, title"),
+        "actions: ONE: show.amount:",
+        "actions: ONE: show.account:",
+        "actions: ONE: title.de:",
+        "actions: ONE: challenges[2][2]:",
+        "actions: ONE: challenges[3]:",
+        "actions: ONE: risk: must be there",
+    ]
+
+
+def test_each_route_that_is_none_is_named() -> None:
+    first, second = mistakes(action(match=["GET a", "POST /b", "PUT c"]))
+    assert first.startswith("actions: A__B: 'GET a' is not of the form")
+    assert second.startswith("actions: A__B: 'PUT c' is not of the form")

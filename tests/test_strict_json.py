@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given, strategies as st
 
-from watchword.strict_json import MalformedJsonError, is_ambiguous, loads
+from watchword.strict_json import MalformedJsonError, Number, is_ambiguous, loads
 
 BAD: dict[str, bytes] = {
     "nothing": b"",
@@ -65,6 +65,8 @@ BAD: dict[str, bytes] = {
 def test_what_programs_read_differently_is_malformed(name: str) -> None:
     with pytest.raises(MalformedJsonError):
         loads(BAD[name])
+    with pytest.raises(MalformedJsonError):
+        loads(BAD[name], as_written=True)
 
 
 @pytest.mark.parametrize(
@@ -84,6 +86,13 @@ def test_what_programs_read_differently_is_malformed(name: str) -> None:
 )
 def test_what_means_one_thing_is_read(text: bytes, value: object) -> None:
     assert loads(text) == value
+
+
+def test_a_number_can_be_read_as_it_is_written() -> None:
+    text = b'{"a":150.00,"b":-0,"c":[1e2,"150.00",true,null]}'
+    read = loads(text, as_written=True)
+    assert read == {"a": "150.00", "b": "-0", "c": ["1e2", "150.00", True, None]}
+    assert [type(value) for value in (read["a"], read["b"], *read["c"][:2])] == [Number, Number, Number, str]
 
 
 @pytest.mark.parametrize("pair", [(b"[", b"]"), (b'{"a":', b"}")])

@@ -6,19 +6,30 @@ what a policy says: actions, session, limits, enrolment. The other tables of the
 server, and are kept as they stand for whoever composes one (``watchword.serving``).
 """
 
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar, cast, get_args, get_origin
 
 import msgspec
 
 from watchword.domain.action import AUTHORISE_SESSION, Action, Bind, Risk, Route, Spend
+from watchword.domain.details import DETAILS_MAX, WELL_KNOWN, has_controls, is_key
 from watchword.domain.enrolment import StepUpFor
 from watchword.domain.limits import Limits
 from watchword.domain.method import Method
 from watchword.domain.policy import fault
+
+TITLE_MAX = 120
+POINTER_MAX = 512
+_LANGUAGE = re.compile(r"[a-z]{2,3}(?:-[A-Za-z0-9]{2,8})*")
+# RFC 6901, but for the empty pointer: a whole document is nothing that a person is shown.
+_POINTER = re.compile(r"(?:/(?:[^~/]|~[01])*)+")
+
+
+T = TypeVar("T")
 
 
 class ConfigError(Exception):
@@ -39,6 +50,8 @@ class ActionTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     challenges: list[list[Method]] | None = None
     bind: Literal["request", "action"] | None = None
     spend: Literal["before", "on-success"] = "before"
+    title: str | dict[str, str] | None = None
+    show: dict[str, str] = {}
 
 
 class SessionTable(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -96,7 +109,9 @@ SERVING = (
     "introspection",
     "issuers",
     "keys",
+    "page",
     "personal_tokens",
+    "retention",
     "server",
     "store",
     "tokens",
@@ -193,23 +208,75 @@ def read(text: str, *, source: str = "configuration") -> tuple[Config, list[str]
     actions: list[Action] | None = None
     enrolment = EnrolmentTable()
     if "session" in tables:
-        try:
-            limits["session_seconds"] = msgspec.convert(tables["session"], SessionTable).seconds
-        except msgspec.ValidationError as error:
-            mistakes.append(f"session: {error}")
+        session, wrong = table_of(tables["session"], SessionTable)
+        mistakes += (f"session{each}" for each in wrong)
+        if session is not None and not wrong:
+            limits["session_seconds"] = session.seconds
     if "limits" in tables:
         mistakes += _read_limits(tables["limits"], limits)
     mistakes += _out_of_bounds(limits)
     if "enrolment" in tables:
-        try:
-            enrolment = msgspec.convert(tables["enrolment"], EnrolmentTable)
-        except msgspec.ValidationError as error:
-            mistakes.append(f"enrolment: {error}")
+        changes, wrong = table_of(tables["enrolment"], EnrolmentTable)
+        mistakes += (f"enrolment{each}" for each in wrong)
+        enrolment = enrolment if changes is None or wrong else changes
     if "actions" in tables:
         actions = []
         mistakes += _read_actions(tables["actions"], actions)
     serving = {name: table for name, table in tables.items() if name in SERVING}
     return Config(None if actions is None else tuple(actions), limits, enrolment, serving), mistakes
+
+
+def table_of(entry: Any, kind: type[T]) -> tuple[T | None, list[str]]:  # noqa: ANN401 - TOML's.
+    """
+    Read a table; return it as far as it can be read, and all that is wrong with its members.
+
+    What is wrong begins with its place in the table: ``.openers[2]: …``. What is wrong is left out of
+    the table; there is none where it cannot be without.
+    """
+    try:
+        return msgspec.convert(entry, kind), []
+    except msgspec.ValidationError as error:
+        whole = str(error)
+    if not isinstance(entry, dict):
+        return None, [f": {whole}"]
+    members = {each.name: each for each in msgspec.structs.fields(cast("type[msgspec.Struct]", kind))}
+    found: list[str] = []
+    sound: dict[str, Any] = {}
+    for name, value in cast("dict[str, Any]", entry).items():
+        if name not in members:
+            found.append(f".{name}: unknown; known are {', '.join(sorted(members))}")
+            continue
+        wrong = [f".{name}{each}" for each in _wrong_in(value, members[name].type)]
+        found += wrong
+        if not wrong:
+            sound[name] = value
+    found += (
+        f".{name}: must be there" for name, each in members.items() if each.required and name not in entry
+    )
+    try:
+        return msgspec.convert(sound, kind), found
+    except msgspec.ValidationError:
+        return None, found or [f": {whole}"]
+
+
+def _wrong_in(value: Any, kind: Any) -> Iterator[str]:  # noqa: ANN401 - TOML's, and what types are made of.
+    """Say where a value is not of *kind*: in which of its items, if it has any."""
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        whole = str(error)
+    else:
+        return
+    for option in (kind, *get_args(kind)):
+        if get_origin(option) is list and isinstance(value, list):
+            for number, item in enumerate(value, start=1):  # pyright: ignore[reportUnknownVariableType,reportUnknownArgumentType]
+                yield from (f"[{number}]{each}" for each in _wrong_in(item, get_args(option)[0]))
+            return
+        if get_origin(option) is dict and isinstance(value, dict):
+            for name, item in cast("dict[str, Any]", value).items():
+                yield from (f".{name}{each}" for each in _wrong_in(item, get_args(option)[1]))
+            return
+    yield f": {whole}"
 
 
 def _read_limits(table: Any, limits: dict[str, int | None]) -> Iterator[str]:  # noqa: ANN401 - TOML's.
@@ -244,35 +311,80 @@ def _read_actions(entries: Any, actions: list[Action]) -> Iterator[str]:  # noqa
     for number, entry in enumerate(entries, start=1):  # pyright: ignore[reportUnknownVariableType,reportUnknownArgumentType]
         name = cast("dict[str, Any]", entry).get("name") if isinstance(entry, dict) else None
         where = f"actions: {name}" if isinstance(name, str) and name else f"actions, entry {number}"
-        try:
-            table = msgspec.convert(entry, ActionTable)
-            routes = tuple(Route.parse(text) for text in table.match)
-        except (msgspec.ValidationError, ValueError) as error:
-            yield f"{where}: {error}"
+        table, wrong = table_of(entry, ActionTable)
+        yield from (f"{where}: {each.lstrip('.: ')}" for each in wrong)
+        routes: list[Route] = []
+        for text in () if table is None else table.match:
+            try:
+                routes.append(Route.parse(text))
+            except ValueError as error:
+                wrong.append(text)
+                yield f"{where}: {error}"
+        if table is None or wrong:
             continue
         action = Action(
             name=table.name,
             risk=Risk(table.risk),
-            routes=routes,
+            routes=tuple(routes),
             challenges=None
             if table.challenges is None
             else tuple(tuple(listed) for listed in table.challenges),
             bind=Bind(table.bind or ("request" if table.risk == "high" else "action")),
             spend=Spend(table.spend),
+            title=_titles(table.title),
+            show=tuple(table.show.items()),
         )
-        wrong = fault(action)
+        unfit = fault(action)
         if not table.name:
             yield f"{where}: its name is empty"
-        elif wrong is not None:
-            yield f"{where}: {wrong}"
+        elif unfit is not None:
+            yield f"{where}: {unfit}"
         elif table.name == AUTHORISE_SESSION.name:
             # A token that only opens the low-risk session would let this action through.
             yield f"{where}: this name is that of the session's own tokens"
         elif table.name in seen:
             yield f"{where}: stands twice"
+        yield from (f"{where}: {each}" for each in (*_of_title(action), *_of_show(action)))
         seen.add(table.name)
         actions.append(action)
     yield from _overlaps(actions)
+
+
+def _titles(title: str | Mapping[str, str] | None) -> tuple[tuple[str, str], ...]:
+    if title is None:
+        return ()
+    return (("", title),) if isinstance(title, str) else tuple(title.items())
+
+
+def _of_title(action: Action) -> Iterator[str]:
+    for tag, text in action.title:
+        where = f"title.{tag}" if tag else "title"
+        if tag and not _LANGUAGE.fullmatch(tag):
+            yield f'{where}: is no language; write one as browsers do, {{ en = "Pay", de = "Bezahlen" }}'
+        if not 1 <= len(text) <= TITLE_MAX or text.isspace():
+            yield f"{where}: must be what the customer calls it, of 1 to {TITLE_MAX} characters"
+        elif has_controls(text):
+            yield f"{where}: holds a control character; write letters that everybody sees"
+
+
+def _of_show(action: Action) -> Iterator[str]:
+    if not action.show:
+        return
+    if action.bind is not Bind.REQUEST:
+        yield 'show: what is shown must be what is approved; write bind = "request" too'
+    without = sorted({f"{route.method} {route.template}" for route in action.routes if route.covers("HEAD")})
+    if without:
+        yield f"show: reads the body, and {without[0]} has none; give that one an action of its own"
+    if len(action.show) > DETAILS_MAX:
+        yield f"show: {DETAILS_MAX} details at the most can be shown, not {len(action.show)}"
+    for key, pointer in action.show:
+        if not is_key(key):
+            yield (
+                f"show.{key[:40]}: must be one of {', '.join(WELL_KNOWN)}, or a word of your own: small"
+                " letters, digits and _, 32 at the most"
+            )
+        if not _POINTER.fullmatch(pointer) or len(pointer) > POINTER_MAX:
+            yield f'show.{key[:40]}: must be a JSON Pointer (RFC 6901) into the body, such as "/amount/value"'
 
 
 def _overlaps(actions: list[Action]) -> Iterator[str]:

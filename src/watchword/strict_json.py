@@ -27,9 +27,18 @@ class MalformedJsonError(ValueError):
     """The text is not JSON, or not JSON that means one thing only; says what is wrong."""
 
 
-def loads(text: bytes) -> Any:  # noqa: ANN401 - what JSON holds is known once it is converted.
+class Number(str):
+    """A number as it is written: ``150.0`` and ``150.00`` are one number, and two texts to read."""
+
+    __slots__ = ()
+
+
+def loads(text: bytes, *, as_written: bool = False) -> Any:  # noqa: ANN401 - JSON is known once converted.
     """
     Parse *text*.
+
+    Args:
+        as_written: Return numbers as ``Number``.
 
     Raises:
         MalformedJsonError: It is not UTF-8, not JSON, nested deeper than 32, has a key twice, NaN or
@@ -38,7 +47,7 @@ def loads(text: bytes) -> Any:  # noqa: ANN401 - what JSON holds is known once i
     if text.count(b"[") + text.count(b"{") > DEPTH_MAX and _depth(text) > DEPTH_MAX:
         raise MalformedJsonError(f"nested deeper than {DEPTH_MAX}")
     try:
-        value = _DECODER.decode(text.decode())
+        value = (_AS_WRITTEN if as_written else _DECODER).decode(text.decode())
         if b"\\u" in text:
             json.dumps(value, ensure_ascii=False).encode()
     except UnicodeError as error:
@@ -100,10 +109,26 @@ def _float(digits: str) -> float:
     return number
 
 
+def _integer_as_written(digits: str) -> Number:
+    _integer(digits)
+    return Number(digits)
+
+
+def _float_as_written(digits: str) -> Number:
+    _float(digits)
+    return Number(digits)
+
+
 def _constant(name: str) -> NoReturn:
     raise MalformedJsonError(f"{name} is not JSON")
 
 
 _DECODER = json.JSONDecoder(
     object_pairs_hook=_object, parse_int=_integer, parse_float=_float, parse_constant=_constant
+)
+_AS_WRITTEN = json.JSONDecoder(
+    object_pairs_hook=_object,
+    parse_int=_integer_as_written,
+    parse_float=_float_as_written,
+    parse_constant=_constant,
 )

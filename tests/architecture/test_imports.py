@@ -33,4 +33,4 @@ def test_the_http_client_is_known_where_calls_leave_and_nowhere_else() -> None:
 
 
 def test_the_database_library_is_known_to_the_sqlite_store_alone() -> None:
-    assert set(_importers("apsw")) == {"watchword/store/group.py", "watchword/store/sqlite.py"}
+    assert set(_importers("apsw")) == {f"watchword/store/{name}.py" for name in ("backup", "group", "sqlite")}

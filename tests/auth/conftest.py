@@ -16,7 +16,7 @@ def clock() -> FixedClock:
     return FixedClock()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 async def egress() -> AsyncIterator[Egress]:
     async with Egress() as way_out:
         yield way_out

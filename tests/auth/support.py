@@ -4,6 +4,7 @@ import asyncio
 import json
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any, Self
@@ -12,6 +13,7 @@ from joserfc.jwk import ECKey, OKPKey, RSAKey
 from joserfc.jws import JWSRegistry
 
 from tests.factories import NOW, FixedClock
+from tests.listening import listening
 from watchword.auth.claims import ClaimRules, NumericSubjects
 from watchword.auth.egress import Egress
 from watchword.auth.jwt import JwtTokens
@@ -58,11 +60,11 @@ class FakeIssuer:
         self.asked: list[Asked] = []
         self.arrived = asyncio.Event()
         self.url = ""
-        self._server: asyncio.Server | None = None
+        self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.url = f"http://127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
+        host, port = await self._stack.enter_async_context(listening(self._serve))
+        self.url = f"http://{host}:{port}"
         self.discover()
         return self
 
@@ -73,13 +75,7 @@ class FakeIssuer:
 
     async def stop(self) -> None:
         """Listen no more: who asks now is refused the connection."""
-        if self._server is not None:
-            server, self._server = self._server, None
-            for reply in self.replies.values():
-                if reply.gate is not None:
-                    reply.gate.set()
-            server.close()
-            await server.wait_closed()
+        await self._stack.aclose()
 
     def discover(self, **changes: Any) -> None:
         """Publish the discovery document."""
@@ -96,25 +92,20 @@ class FakeIssuer:
         return sum(asked.path == path for asked in self.asked)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            head = (await reader.readuntil(b"\r\n\r\n")).decode()
-            request, *lines = head.strip().split("\r\n")
-            headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
-            body = await reader.readexactly(int(headers.get("content-length", "0")))
-            path = request.split(" ")[1]
-            self.asked.append(Asked(path, headers, body))
-            self.arrived.set()
-            reply = self.replies.get(path, Reply(status=404))
-            if reply.gate is not None:
-                await reply.gate.wait()
-            answer = {"connection": "close", "content-length": len(reply.body), **reply.headers}
-            said = [f"HTTP/1.1 {reply.status} Said", *(f"{name}: {value}" for name, value in answer.items())]
-            writer.write("\r\n".join([*said, "", ""]).encode() + reply.body)
-            await writer.drain()
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass  # Whoever asked has had enough.
-        finally:
-            writer.close()
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        request, *lines = head.strip().split("\r\n")
+        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines)}
+        body = await reader.readexactly(int(headers.get("content-length", "0")))
+        path = request.split(" ")[1]
+        self.asked.append(Asked(path, headers, body))
+        self.arrived.set()
+        reply = self.replies.get(path, Reply(status=404))
+        if reply.gate is not None:
+            await reply.gate.wait()
+        answer = {"connection": "close", "content-length": len(reply.body), **reply.headers}
+        said = [f"HTTP/1.1 {reply.status} Said", *(f"{name}: {value}" for name, value in answer.items())]
+        writer.write("\r\n".join([*said, "", ""]).encode() + reply.body)
+        await writer.drain()
 
 
 def jwk(key: Key, **changes: Any) -> dict[str, Any]:

@@ -6,6 +6,7 @@ import logging
 import pytest
 
 from tests.auth.support import FakeIssuer, Reply
+from tests.listening import listening
 from watchword.auth.egress import ANSWER_MAX, Egress, EgressError
 
 
@@ -31,9 +32,7 @@ async def test_an_answer_that_comes_drop_by_drop_is_not_waited_for() -> None:
             dropped += 1
             await asyncio.sleep(0.02)
 
-    server = await asyncio.start_server(drip, "127.0.0.1", 0)
-    port = server.sockets[0].getsockname()[1]
-    async with server, Egress(seconds=0.3) as egress:
+    async with listening(drip) as (_, port), Egress(seconds=0.3) as egress:
         with pytest.raises(EgressError, match="no whole answer"):
             await egress.get(f"http://127.0.0.1:{port}/")
     assert dropped > 1

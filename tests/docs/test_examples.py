@@ -31,6 +31,9 @@ LANGUAGES = EXECUTED | {
     "toml",
     "json",
     "http",  # A fragment of a message.
+    "html",  # Run in a browser: tests/page/test_browser_docs.py.
+    "js",  # A fragment; the tests of the page have whole ones.
+    "jinja",  # A template of the page, which is drawn: tests/page/test_docs_templates.py.
     "text",
     "",  # CONTRIBUTING and others may show a fragment of anything.
 }

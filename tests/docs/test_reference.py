@@ -27,12 +27,15 @@ from watchword.sandbox.people import ADA, GRACE, SIGNER, NewUser
 from watchword.sandbox.world import ACTIONS, LIMITS
 from watchword.server.api import Api
 from watchword.server.settings import Settings
+from watchword.serving.probes import ALIVE, READY
 from watchword.serving.settings import (
     ApplicationTable,
     AppTable,
     DeliveryTable,
     KeysTable,
+    PageTable,
     PersonalTokensTable,
+    RetentionTable,
     ServerTable,
     StoreTable,
 )
@@ -75,6 +78,8 @@ TABLES: dict[str, type[msgspec.Struct]] = {
     "delivery": DeliveryTable,
     "face": FaceTable,
     "app": AppTable,
+    "page": PageTable,
+    "retention": RetentionTable,
 }
 
 SETTINGS = {
@@ -233,7 +238,10 @@ def _commands(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentPar
 
 def _options(parser: argparse.ArgumentParser) -> Iterable[str]:
     for action in parser._actions:  # noqa: SLF001 - as above.
-        if "--help" not in action.option_strings:
+        if isinstance(action, argparse._SubParsersAction):  # noqa: SLF001 - as above.
+            for nested in action.choices.values():
+                yield from _options(nested)
+        elif "--help" not in action.option_strings:
             yield from action.option_strings or (str(action.metavar or action.dest),)
 
 
@@ -244,10 +252,13 @@ def test_every_command_and_option_is_documented(monkeypatch: pytest.MonkeyPatch)
     for name, parser in commands.items():
         documented = {cell.split()[0] for cell in _first_cells(sections[name])}
         assert documented == set(_options(parser)), name
+        for nested in _commands(parser):
+            assert f"`watchword {name} {nested}`" in sections[name]
 
 
 def test_every_option_of_the_program_itself_is_documented(monkeypatch: pytest.MonkeyPatch) -> None:
     options = [option for option in _options(_parser(monkeypatch)) if option.startswith("--")]
+    assert "--version" in options
     assert [option for option in options if option not in CLI] == []
 
 
@@ -279,7 +290,7 @@ def test_every_call_of_the_api_is_documented_and_every_documented_call_exists() 
         for path in operation.paths
     }
     documented = {name for name in _first_cells(HTTP_API) if re.match(r"(GET|POST|PUT|DELETE) ", name)}
-    assert documented == served
+    assert documented == served | {f"GET {ALIVE}", f"GET {READY}"}
 
 
 def test_every_header_is_documented() -> None:

@@ -46,7 +46,7 @@ def another(kind: CredentialKind, name: str = "another") -> Credential:
         case CredentialKind.PHONE:
             return Phone(id=name, sealed=b"new", digest=name.encode(), enrolled_at=NOW)
         case CredentialKind.DEVICE_FINGERPRINT:
-            return DeviceFingerprint(id=name, digest=name.encode(), enrolled_at=NOW)
+            return DeviceFingerprint(id=name, sealed=name.encode(), enrolled_at=NOW)
         case CredentialKind.PUBLIC_KEY:
             return PublicKey(id=name, spki=name.encode(), enrolled_at=NOW)
         case CredentialKind.FACE_MAP:
@@ -141,7 +141,7 @@ def test_who_is_locked_changes_nothing_himself_and_an_application_may(kind: Cred
 def test_a_lock_is_told_before_anything_of_what_is_enrolled() -> None:
     user = locked(several(K.PUBLIC_KEY, 5))
     assert add(user, K.PUBLIC_KEY, repeated=True) == Refusal(Reason.LOCKED, retry_after=900)
-    taken = add(user, K.PHONE, owner=Owner(id=b"n", user_id=GRACE, version=1))
+    taken = add(user, K.PHONE, owners=(Owner(id=b"n", user_id=GRACE, version=1),))
     assert taken == Refusal(Reason.LOCKED, retry_after=900)
     assert enrolment.remove(user, K.PIN, now=NOW) == Refusal(Reason.LOCKED, retry_after=900)
 
@@ -264,10 +264,10 @@ def owned(decision: Change | Refusal) -> dict[bytes, int | None]:
 
 
 def test_a_number_is_claimed_in_the_change_that_enrols_it() -> None:
-    decision = add(NOBODY, K.PHONE, owner=NUMBER)
+    decision = add(NOBODY, K.PHONE, owners=(NUMBER,))
     assert isinstance(decision, Change)
     assert decision.owners == (Owner(id=b"number", user_id=ADA, version=1),)
-    again = add(NOBODY, K.PHONE, owner=Owner(id=b"number", user_id=None, version=4))
+    again = add(NOBODY, K.PHONE, owners=(Owner(id=b"number", user_id=None, version=4),))
     assert isinstance(again, Change)
     assert again.owners == (Owner(id=b"number", user_id=ADA, version=5),)
 
@@ -275,22 +275,22 @@ def test_a_number_is_claimed_in_the_change_that_enrols_it() -> None:
 def test_a_number_of_anothers_is_taken_and_ones_own_is_not_unless_it_is_enrolled() -> None:
     theirs = Owner(id=b"number", user_id=GRACE, version=1)
     mine = Owner(id=b"number", user_id=ADA, version=1)
-    assert add(NOBODY, K.PHONE, owner=theirs) == Refusal(Reason.TAKEN)
-    assert owned(add(NOBODY, K.PHONE, owner=mine)) == {b"number": ADA}
+    assert add(NOBODY, K.PHONE, owners=(theirs,)) == Refusal(Reason.TAKEN)
+    assert owned(add(NOBODY, K.PHONE, owners=(mine,))) == {b"number": ADA}
     has_it = having(make_credential(K.PHONE))
-    assert add(has_it, K.PHONE, owner=mine, repeated=True) == Refusal(Reason.TAKEN)
-    assert add(has_it, K.PHONE, owner=NUMBER) == Refusal(Reason.ALREADY_ENROLLED)
+    assert add(has_it, K.PHONE, owners=(mine,), repeated=True) == Refusal(Reason.TAKEN)
+    assert add(has_it, K.PHONE, owners=(NUMBER,)) == Refusal(Reason.ALREADY_ENROLLED)
 
 
 def test_the_number_of_a_disabled_phone_that_makes_room_is_given_back() -> None:
     user = having(*disable([make_credential(K.PHONE)], [K.PHONE]))
     old = Owner(id=b"old", user_id=ADA, version=1)
-    assert owned(add(user, K.PHONE, owner=NUMBER, given_back=(old,))) == {b"old": None, b"number": ADA}
+    assert owned(add(user, K.PHONE, owners=(NUMBER,), given_back=(old,))) == {b"old": None, b"number": ADA}
 
 
 def test_a_number_is_given_back_with_its_phone() -> None:
     user, mine = having(make_credential(K.PHONE)), Owner(id=b"number", user_id=ADA, version=1)
-    gone = enrolment.remove(user, K.PHONE, "phone", given_back=mine, now=NOW)
+    gone = enrolment.remove(user, K.PHONE, "phone", given_back=(mine,), now=NOW)
     assert isinstance(gone, Change)
     assert gone.owners == (Owner(id=b"number", user_id=None, version=2),)
     assert owned(enrolment.remove(user, K.PHONE, "phone", now=NOW)) == {}, "one that he only shared"
@@ -300,7 +300,8 @@ def test_a_replaced_number_is_given_back_and_the_new_one_claimed() -> None:
     user, old = having(make_credential(K.PHONE)), Owner(id=b"old", user_id=ADA, version=1)
 
     def put(owner: Owner) -> Change | Refusal:
-        return enrolment.substitute(user, "phone", another(K.PHONE), owner=owner, given_back=old, now=NOW)
+        new = another(K.PHONE)
+        return enrolment.substitute(user, "phone", new, owners=(owner,), given_back=(old,), now=NOW)
 
     assert owned(put(NUMBER)) == {b"old": None, b"number": ADA}
     assert owned(put(old)) == {b"old": ADA}, "the same number once more"

@@ -35,7 +35,6 @@ def sign(
     action: Action = PAYMENT,
     binding: Binding = PAY,
     user: UserSecurity = SIGNER,
-    open_tokens: tuple[OneTimeToken, ...] = (),
     limits: Limits = LIMITS,
     now: Instant = NOW,
 ) -> Change | Refusal:
@@ -46,7 +45,6 @@ def sign(
         action=action,
         binding=binding,
         user=user,
-        open_tokens=open_tokens,
         limits=limits,
         now=now,
     )
@@ -106,15 +104,18 @@ def test_the_one_that_disables_the_keys_voids_all_that_was_issued_on_them() -> N
         session_until=after(NOW, 300),
         open_tokens=opened(token, *others),
     )
-    decision = sign(token, right=False, user=user, open_tokens=(token, *others))
-    assert isinstance(decision, WrongAnswer)
+    counted = sign(token, right=False, user=user)
+    assert isinstance(counted, WrongAnswer)
+    assert counted.user is not None
+    assert counted.token is not None
+    assert counted.revoked == (), "what is counted reaches no other token"
+    issued = (counted.token, *others)
+    decision = verbs.disable_exhausted(counted.user, open_tokens=issued, limits=LIMITS, now=NOW)
     assert decision.user is not None
     assert [each.disabled for each in decision.user.credentials] == [True]
     assert (decision.user.session_until, decision.user.open_tokens) == (NEVER, ())
-    assert decision.token is not None
-    assert decision.token.state == Revoked(NOW, "credentials-changed")
-    assert [each.id for each in decision.revoked] == [b"ready", b"pending"]
-    assert all(isinstance(each.state, Revoked) for each in decision.revoked)
+    assert [each.id for each in decision.revoked] == [token.id, b"ready", b"pending"]
+    assert all(each.state == Revoked(NOW, "credentials-changed") for each in decision.revoked)
 
 
 @pytest.mark.parametrize(

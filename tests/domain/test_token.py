@@ -29,7 +29,7 @@ from watchword.domain.destination import Destination
 from watchword.domain.instant import NEVER, Instant, after
 from watchword.domain.limits import Limits
 from watchword.domain.lockout import Attempts, Tally
-from watchword.domain.method import CredentialKind, Method
+from watchword.domain.method import CredentialKind, Factor, Method
 from watchword.domain.policy import required
 from watchword.domain.token import (
     Cleared,
@@ -173,6 +173,20 @@ def test_expired_tokens_are_dropped_without_being_looked_at() -> None:
 
 
 # --- how long a token is good -----------------------------------------------------------------
+
+
+@pytest.mark.attack(38)
+@pytest.mark.parametrize(("offset", "over"), [(-1, Reason.EXPIRED), (0, None), (1, None)])
+def test_no_token_is_good_long_before_it_was_issued(offset: int, over: Reason | None) -> None:
+    """Where a clock was set back by more than clocks may be apart; it can be made void all the same."""
+    now = Instant(after(NOW, -300) + offset)
+    token = make_token(Cleared(NOW))
+    assert refused_as(token, limits=LIMITS, now=now) is over
+    spent = verbs.spend(token, action=PAYMENT, binding=PAY, limits=LIMITS, now=now)
+    assert isinstance(spent, Refusal) == (over is not None)
+    revoked = verbs.revoke(token, why="asked", limits=LIMITS, now=now)
+    assert isinstance(token_of(revoked).state, Revoked)
+    assert token.is_open(limits=LIMITS, now=now)
 
 
 @pytest.mark.attack(38)
@@ -367,19 +381,32 @@ def test_the_last_passed_challenge_clears_the_token_and_opens_the_session() -> N
     assert user.session_until == after(NOW, 307)
     assert names(decision) == [EventName.CHALLENGE_PASSED, EventName.TOKEN_CLEARED]
     for offset, in_session in ((-1, True), (0, False), (1, False)):
-        assert user.in_session(Instant(after(NOW, 307) + offset)) == in_session
+        until = user.session(limits=LIMITS, now=Instant(after(NOW, 307) + offset))
+        assert until == (after(NOW, 307) if in_session else NEVER)
 
 
 def test_a_session_of_no_seconds_is_never_open() -> None:
     token = make_token(action=STATEMENT, challenges=(Challenge(Method.PIN),))
     user = user_of(verify(token, Method.PIN, limits=Limits(session_seconds=0)))
-    assert not user.in_session(NOW)
+    for now in (NOW, after(NOW, -1)):
+        assert user.session(limits=LIMITS, now=now) == NEVER, "a clock that goes back opens it"
+
+
+@pytest.mark.attack(38)
+def test_a_session_of_a_clock_that_is_far_ahead_ends_with_the_next_change() -> None:
+    """So that it does not come to be good when everybody else is there."""
+    far = replace(USER, session_until=after(NOW, 3600))
+    token = make_token(action=STATEMENT, challenges=(Challenge(Method.PIN),))
+    assert user_of(verify(token, Method.PIN, user=far)).session_until == after(NOW, 300)
+    assert user_of(issue(user=far)).session_until == NEVER
+    held = replace(USER, session_until=after(NOW, 200))
+    assert user_of(issue(user=held)).session_until == after(NOW, 200)
 
 
 def test_a_session_is_never_shortened_by_another_token() -> None:
-    long = replace(USER, session_until=after(NOW, 10_000))
+    long = replace(USER, session_until=after(NOW, 400))
     token = make_token(action=STATEMENT, challenges=(Challenge(Method.PIN),))
-    assert user_of(verify(token, Method.PIN, user=long)).session_until == after(NOW, 10_000)
+    assert user_of(verify(token, Method.PIN, user=long)).session_until == after(NOW, 400)
 
 
 def test_a_code_is_used_up_by_its_success_and_survives_that_of_another_method() -> None:
@@ -464,37 +491,78 @@ def streak(knowledge: int = 0, possession: int = 0) -> UserSecurity:
     return replace(USER, attempts=Attempts(streak=Tally(knowledge, possession)))
 
 
-@pytest.mark.attack(55)
-@pytest.mark.parametrize(("before", "disabled"), [(8, False), (9, True), (10, True)])
-def test_the_tenth_wrong_pin_in_a_row_over_all_locks_disables_it(before: int, disabled: bool) -> None:
-    decision = wrong(make_token(), Method.PIN, user=streak(knowledge=before))
+def after_all(decision: Change | Refusal, *, limits: Limits = LIMITS) -> UserSecurity:
+    """Return the user once what a wrong answer led to is carried out."""
     user = user_of(decision)
-    assert (CredentialKind.PIN not in user.enrolled()) == disabled
-    assert CredentialKind.PHONE in user.enrolled()
-    assert (EventName.CREDENTIAL_DISABLED in names(decision)) == disabled
-    assert len(user.credentials) == len(USER.credentials)
+    if not user.attempts.exhausted(limits):
+        return user
+    return user_of(verbs.disable_exhausted(user, limits=limits, now=NOW))
 
 
 @pytest.mark.attack(55)
-@pytest.mark.parametrize(("before", "disabled"), [(98, False), (99, True), (100, True)])
+@pytest.mark.parametrize(("before", "disabled"), [(8, False), (9, True)])
+def test_the_tenth_wrong_pin_in_a_row_over_all_locks_disables_it(before: int, disabled: bool) -> None:
+    counted = user_of(wrong(make_token(), Method.PIN, user=streak(knowledge=before)))
+    assert counted.credentials is USER.credentials, "what is counted reaches no credential"
+    unlocked = replace(counted, attempts=replace(counted.attempts, locked_until=NEVER))
+    for right in (True, False):
+        refused = reason(verify(make_token(), Method.PIN, right=right, user=unlocked))
+        assert (refused is Reason.NOT_OFFERED) == disabled
+        assert reason(verify(token_of(trigger(make_token())), Method.SMS, right=right, user=unlocked)) is None
+    assert counted.attempts.exhausted(LIMITS) == ((Factor.KNOWLEDGE,) if disabled else ())
+    if disabled:
+        decision = verbs.disable_exhausted(counted, limits=LIMITS, now=NOW)
+        user = user_of(decision)
+        assert CredentialKind.PIN not in user.enrolled()
+        assert CredentialKind.PHONE in user.enrolled()
+        assert [(event.name, event.details) for event in decision.events] == [
+            (EventName.CREDENTIAL_DISABLED, {"factor": "knowledge"})
+        ]
+        assert len(user.credentials) == len(USER.credentials)
+        assert user.attempts.exhausted(LIMITS) == ()
+
+
+@pytest.mark.attack(55)
+@pytest.mark.parametrize(("before", "disabled"), [(98, False), (99, True)])
 def test_the_hundredth_wrong_possession_disables_all_of_that_factor(before: int, disabled: bool) -> None:
     token = token_of(trigger(make_token()))
-    user = user_of(wrong(token, Method.SMS, user=streak(possession=before)))
+    user = after_all(wrong(token, Method.SMS, user=streak(possession=before)))
     possession = {CredentialKind.PHONE, CredentialKind.DEVICE_FINGERPRINT}
     assert (user.enrolled() & possession == set()) == disabled
     assert CredentialKind.PIN in user.enrolled()
 
 
+@pytest.mark.attack(55)
+@pytest.mark.parametrize(
+    ("before", "refused"), [(9, None), (10, Reason.NOT_OFFERED), (11, Reason.NOT_OFFERED)]
+)
+def test_what_was_guessed_at_too_often_proves_nothing_though_it_is_not_disabled_yet(
+    before: int, refused: Reason | None
+) -> None:
+    for right in (True, False):
+        assert reason(verify(make_token(), Method.PIN, right=right, user=streak(before))) is refused
+
+
+@pytest.mark.attack(55)
+@pytest.mark.parametrize(
+    ("before", "refused"), [(99, None), (100, Reason.NOT_OFFERED), (101, Reason.NOT_OFFERED)]
+)
+def test_no_code_is_sent_of_what_was_guessed_at_too_often(before: int, refused: Reason | None) -> None:
+    assert reason(trigger(make_token(), user=streak(possession=before))) is refused
+
+
 def test_a_new_pin_starts_with_no_streak() -> None:
-    disabled = user_of(wrong(make_token(), Method.PIN, user=streak(knowledge=9)))
+    disabled = after_all(wrong(make_token(), Method.PIN, user=streak(knowledge=9)))
     assert disabled.attempts.streak == Tally()
     rebound = replace(disabled, credentials=USER.credentials)
-    assert CredentialKind.PIN in user_of(wrong(make_token(), Method.PIN, user=rebound)).enrolled()
+    assert CredentialKind.PIN in after_all(wrong(make_token(), Method.PIN, user=rebound)).enrolled()
 
 
 def test_a_cap_of_zero_never_disables() -> None:
     limits = Limits(disable_pin_after=0)
-    user = user_of(wrong(make_token(), Method.PIN, user=streak(knowledge=500), limits=limits))
+    user = after_all(
+        wrong(make_token(), Method.PIN, user=streak(knowledge=500), limits=limits), limits=limits
+    )
     assert CredentialKind.PIN in user.enrolled()
     assert user.attempts.streak == Tally(501)
 

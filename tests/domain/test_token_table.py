@@ -111,8 +111,17 @@ def revoke(token: OneTimeToken, now: Instant) -> Decisions:
     return [verbs.revoke(token, why="asked", limits=LIMITS, now=now)]
 
 
+def open_page(token: OneTimeToken, now: Instant) -> Decisions:
+    return [verbs.open_page(token, b"handle", limits=LIMITS, now=now)]
+
+
+def close_page(token: OneTimeToken, now: Instant) -> Decisions:
+    return [verbs.close_page(token, limits=LIMITS, now=now)]
+
+
 VERBS: dict[str, Callable[[OneTimeToken, Instant], Decisions]] = {
-    verb.__name__: verb for verb in (trigger, verify, spend, reserve, confirm, release, revoke)
+    verb.__name__: verb
+    for verb in (trigger, verify, open_page, close_page, spend, reserve, confirm, release, revoke)
 }
 
 

@@ -25,8 +25,20 @@ def test_fractions_of_a_second_are_exact_to_the_millisecond() -> None:
 
 
 def test_never_is_over_before_any_moment() -> None:
-    assert not make_user().in_session(NOW)
+    assert make_user().session(limits=Limits(), now=NOW) == NEVER
     assert NEVER < NOW
+
+
+@pytest.mark.attack(38)
+@pytest.mark.parametrize(
+    ("left", "is_open"), [(0, False), (0.001, True), (300, True), (600, True), (600.001, False)]
+)
+def test_a_session_that_would_last_longer_than_sessions_do_is_none(left: float, is_open: bool) -> None:
+    """It was opened under a clock that is ahead by more than clocks may be apart, which is five minutes."""
+    until = after(NOW, left)
+    user = replace(make_user(), session_until=until)
+    assert user.session(limits=Limits(), now=NOW) == (until if is_open else NEVER)
+    assert user.session(limits=Limits(session_seconds=0), now=NOW) == NEVER
 
 
 def test_tokens_are_still_open_until_the_millisecond_in_which_they_expire() -> None:

@@ -9,7 +9,7 @@ from watchword.domain.instant import Instant
 from watchword.domain.owner import Owner
 from watchword.domain.token import OneTimeToken, TokenId
 from watchword.domain.user import UserId, UserSecurity
-from watchword.store.base import Store, StoreUnavailableError
+from watchword.store.base import Store, StoreUnavailableError, UnreadableUser
 from watchword.store.memory import MemoryStore
 
 
@@ -34,6 +34,11 @@ class OverStore:
     async def owner(self, owner_id: bytes) -> Owner | None:
         return await self.inner.owner(owner_id)
 
+    async def users(
+        self, *, after: UserId | None = None, limit: int = 1000
+    ) -> Sequence[UserSecurity | UnreadableUser]:
+        return await self.inner.users(after=after, limit=limit)
+
     async def commit(self, change: Change) -> bool:
         return await self.inner.commit(change)
 
@@ -42,6 +47,12 @@ class OverStore:
 
     async def events(self, *, after: int = 0, limit: int = 1000) -> Sequence[tuple[int, Event]]:
         return await self.inner.events(after=after, limit=limit)
+
+    async def forget(self, before: Instant, *, limit: int) -> int:
+        return await self.inner.forget(before, limit=limit)
+
+    async def ping(self) -> None:
+        await self.inner.ping()
 
     async def close(self) -> None:
         await self.inner.close()

@@ -5,12 +5,13 @@ from uuid import UUID
 
 import pytest
 
-from tests.engine.stores import Conflicting, Unavailable
+from tests.engine.stores import Conflicting, OverStore, Unavailable
 from tests.factories import ADA, NOW, FixedClock, ScriptedEntropy, World, enrolled_fingerprint, make_world
-from watchword.domain.application import ApplicationId, ClientKey, KeyScope
-from watchword.domain.decision import Reason, Refusal
+from watchword.domain.application import Application, ApplicationId, ClientKey, KeyScope
+from watchword.domain.decision import Change, Reason, Refusal
 from watchword.domain.instant import after
 from watchword.domain.limits import Limits
+from watchword.domain.owner import Owner
 from watchword.domain.user import UserId
 from watchword.engine.applications import subject_name
 from watchword.engine.deciding import StoreContendedError
@@ -145,6 +146,56 @@ async def test_an_id_that_somebody_has_is_drawn_again() -> None:
     before = await world.user()
     assert await world.engine.applications.user_id(ISSUER, "somebody") == UserId(77)
     assert await world.user() == before, "Ada is nobody else's"
+
+
+class TakenOver(OverStore):
+    """Another server takes over as something is read first, and knows something else."""
+
+    world: World
+    applied: Change | None
+
+    async def owner(self, owner_id: bytes) -> Owner | None:
+        found = await super().owner(owner_id)
+        await self._take_over()
+        return found
+
+    async def application(self, application_id: ApplicationId) -> Application | None:
+        found = await super().application(application_id)
+        await self._take_over()
+        return found
+
+    async def _take_over(self) -> None:
+        change, self.applied = self.applied, None
+        if change is not None:
+            for table in (self.inner._owners, self.inner._users, self.inner._applications):  # type: ignore[attr-defined] # noqa: SLF001 - what a failover loses.
+                table.clear()
+            assert await self.inner.commit(change)
+            self.world.engine.decider.recent.begin_anew()
+
+
+@pytest.mark.attack(158)
+async def test_a_key_that_was_added_before_another_server_took_over_is_added_to_what_that_one_has() -> None:
+    """Though it is of the same version there."""
+    store = TakenOver()
+    store.world = world = make_world(store=store)
+    store.applied = None
+    assert await world.engine.applications.upload_key(ACME, key("lost")) is None
+    store.applied = Change(application=Application(id=ACME, version=1, keys=(key("kept"),)))
+    assert await world.engine.applications.upload_key(ACME, key("new")) is None
+    assert {each.id for each in await world.engine.applications.keys(ACME, SIGNING)} == {"kept", "new"}
+
+
+@pytest.mark.attack(158)
+async def test_a_subject_that_was_looked_up_before_another_server_took_over_is_looked_up_there() -> None:
+    """Though what is given back has the same version there, and is somebody's else."""
+    store = TakenOver()
+    store.world = world = make_world(store=store)
+    name = subject_name(ISSUER, "ada")
+    given_back = Owner(id=name).taken(None)
+    assert await store.commit(Change(owners=(given_back,)))
+    store.applied = Change(owners=(Owner(id=name).taken(UserId(77)),))
+    assert await world.engine.applications.user_id(ISSUER, "ada") == UserId(77)
+    assert await store.owner(name) == Owner(id=name).taken(UserId(77))
 
 
 async def test_who_finds_no_free_id_is_told_to_come_back_and_nothing_is_stored() -> None:

@@ -118,7 +118,7 @@ async def test_the_same_once_more_is_refused(world: World, kind: CredentialKind)
 async def test_who_is_locked_changes_nothing_and_an_application_does(
     world: World, kind: CredentialKind
 ) -> None:
-    await world.enrol(ADA, replace(enrolled_fingerprint(fingerprint="there"), id="there"))
+    await world.enrol(ADA, enrolled_fingerprint(fingerprint="there", id="there"))
     ott = await stepped_up(world)
     for _ in range(5):
         await world.engine.verify(ada, ott, Method.PARTNER_DEVICE_FINGERPRINT, "wrong")

@@ -12,6 +12,8 @@ from tests.factories import (
     FINGERPRINT,
     GRACE,
     PAY,
+    PAYMENT,
+    PIN,
     READ,
     STATEMENT,
     World,
@@ -20,12 +22,13 @@ from tests.factories import (
     enrolled_pin,
     make_world,
 )
-from watchword.domain.credential import Phone
+from watchword.domain.credential import DeviceFingerprint, Phone
+from watchword.domain.decision import Change, EventName, Reason, Refusal
 from watchword.domain.limits import Limits
 from watchword.domain.method import CredentialKind, Method
-from watchword.domain.token import Cleared, Reserved, Spent
+from watchword.domain.token import Cleared, OneTimeToken, Reserved, Revoked, Spent, TokenId
 from watchword.engine.deciding import CONFLICTS_MAX, StoreContendedError
-from watchword.engine.engine import Approved, Caller, Engine, Snapshot, StepUp, identify
+from watchword.engine.engine import Approved, Caller, Engine, Snapshot, StepUp, Wrong, identify
 from watchword.store.base import Store, StoreUnavailableError
 
 ada = Caller(ADA)
@@ -90,8 +93,9 @@ async def test_a_conflict_is_decided_anew_until_it_is_stored(name: str, conflict
         at = await prepare(store)
         store.conflicts = number
         answer = await WRITES[name](at)
-        # The same number is never sealed alike.
-        answers.append(repr(replace(answer, sealed=b"") if isinstance(answer, Phone) else answer))
+        # Nothing is ever sealed alike.
+        shown = replace(answer, sealed=b"") if isinstance(answer, Phone | DeviceFingerprint) else answer
+        answers.append(repr(shown))
         assert store.refused == number
         ends.append(await records(at))
     # The same as if nobody had been faster.
@@ -217,3 +221,112 @@ async def test_a_failing_look_up_passes_nobody() -> None:
     ):
         with pytest.raises(StoreUnavailableError):
             await call
+
+
+# --- the last of too many guesses -------------------------------------------------------------
+
+
+class WithoutCredentials(OverStore):
+    """Stores everything but changes of credentials, as two stores do while the one of credentials is slow."""
+
+    slow: type[Exception] | None = None
+
+    async def commit(self, change: Change) -> bool:
+        user = change.user
+        if user is not None:
+            stored = await self.inner.user(user.id)
+            if stored is not None and stored.credentials != user.credentials:
+                if self.slow is StoreContendedError:
+                    return False
+                if self.slow is not None:
+                    raise self.slow
+        return await self.inner.commit(change)
+
+
+@pytest.mark.attack(55)
+@pytest.mark.parametrize("how", [StoreUnavailableError, StoreContendedError])
+async def test_the_last_guess_counts_though_its_credential_cannot_be_disabled_yet(
+    how: type[Exception],
+) -> None:
+    """Else a 503 for what is wrong, and none for what is right, would tell them apart for ever."""
+    store = WithoutCredentials()
+    world = make_world(
+        store=store, limits=Limits(token_seconds=10_000, disable_pin_after=2, session_seconds=0)
+    )
+    await world.enrol(ADA, enrolled_pin(), enrolled_phone())
+    otts: list[str] = []
+    for _ in range(2):
+        issued = await world.engine.protect(ada, PAYMENT, PAY)
+        assert isinstance(issued, StepUp)
+        otts.append(issued.ott)
+    store.slow = how
+    for left in (4, 3):
+        assert await world.engine.verify(ada, otts[0], Method.PIN, "0000") == Wrong(Method.PIN, left)
+    compared = world.methods.compared[Method.PIN]
+    for answer in (PIN, "0000"):
+        for ott in otts:
+            with pytest.raises(how):
+                await world.engine.verify(ada, ott, Method.PIN, answer)
+    with pytest.raises(how):
+        await world.engine.protect(ada, PAYMENT, PAY)
+    assert world.methods.compared[Method.PIN] == compared
+    assert (await world.user()).has(CredentialKind.PIN)
+
+    store.slow = None
+    refusal = await world.engine.protect(ada, PAYMENT, PAY)
+    assert refusal == Refusal(Reason.NOT_ENROLLED, methods=("PIN",))
+    assert not (await world.user()).has(CredentialKind.PIN)
+    assert (await world.event_names()).count(EventName.CREDENTIAL_DISABLED.value) == 1
+
+
+class OneDamaged(OverStore):
+    """Cannot read one of its tokens."""
+
+    damaged: TokenId | None = None
+
+    async def token(self, token_id: TokenId) -> OneTimeToken | None:
+        if token_id == self.damaged:
+            raise StoreUnavailableError
+        return await self.inner.token(token_id)
+
+
+@pytest.mark.attack(55)
+async def test_the_last_guess_counts_though_another_token_cannot_be_read() -> None:
+    """It lies on another server of a cluster, say: else who guesses has as many tries as that is away."""
+    store = OneDamaged()
+    world = make_world(store=store, limits=Limits(disable_pin_after=2, session_seconds=0))
+    await world.enrol(ADA, enrolled_pin(), enrolled_phone())
+    otts: list[str] = []
+    for _ in range(2):
+        issued = await world.engine.protect(ada, PAYMENT, PAY)
+        assert isinstance(issued, StepUp)
+        otts.append(issued.ott)
+    store.damaged = identify(otts[0])
+    for left in (4, 3):
+        assert await world.engine.verify(ada, otts[1], Method.PIN, "0000") == Wrong(Method.PIN, left)
+    for answer in (PIN, "0000"):
+        with pytest.raises(StoreUnavailableError):
+            await world.engine.verify(ada, otts[1], Method.PIN, answer)
+    assert world.methods.compared[Method.PIN] == 2
+    store.damaged = None
+    assert await world.engine.verify(ada, otts[1], Method.PIN, PIN) == Refusal(Reason.REVOKED)
+    assert isinstance((await world.token(otts[0])).state, Revoked)
+
+
+@pytest.mark.attack(55)
+async def test_a_cap_that_was_lowered_voids_what_the_exhausted_credential_had_cleared() -> None:
+    world = make_world(limits=Limits(session_seconds=300))
+    await world.enrol(ADA, enrolled_pin(), enrolled_fingerprint())
+    issued = [await world.engine.protect(ada, STATEMENT, READ) for _ in range(2)]
+    [passing, ready] = [each.ott for each in issued if isinstance(each, StepUp)]
+    for ott in (passing, ready):
+        assert isinstance(await world.engine.verify(ada, ott, DEVICE, FINGERPRINT), Snapshot)
+    high = await world.engine.protect(ada, PAYMENT, PAY)
+    assert isinstance(high, StepUp)
+    for left in (4, 3, 2):
+        assert await world.engine.verify(ada, high.ott, Method.PIN, "0000") == Wrong(Method.PIN, left)
+    assert await world.engine.protect(ada, STATEMENT, READ) == Approved(), "in the session"
+    limits = Limits(disable_pin_after=3)
+    lowered = make_world(store=world.store, clock=world.clock, entropy=world.entropy, limits=limits)
+    for presented in (None, ready):
+        assert isinstance(await lowered.engine.protect(ada, STATEMENT, READ, ott=presented), StepUp)

@@ -9,7 +9,7 @@ from watchword.domain.decision import Change, Reason, Refusal
 from watchword.domain.method import Method
 from watchword.domain.token import Pending, TokenId
 from watchword.engine.engine import Approved, Caller, StepUp, Wrong
-from watchword.engine.recent import Recent
+from watchword.engine.recent import Recent, Records
 from watchword.store.memory import MemoryStore
 
 READ = Action(name="BALANCE__GET_STATEMENT", risk=Risk.LOW)
@@ -86,3 +86,45 @@ async def test_a_change_that_was_not_stored_is_not_remembered() -> None:
     assert await recent.commit(Change(token=token))
     assert not await recent.commit(Change(token=replace(token, version=9)))
     assert await recent.token(token.id) == token
+
+
+async def test_what_was_decided_before_another_server_took_over_is_decided_again() -> None:
+    """Its versions may come again there, with other contents: a version that fits would prove nothing."""
+    world = make_world()
+    decider = world.engine.decider
+    decided: list[Records] = []
+
+    async def decide(records: Records) -> Change:
+        decided.append(records)
+        if len(decided) == 1:
+            decider.recent.begin_anew()
+        return Change(user=make_user())
+
+    assert await decider.settle(decide) == Change(user=make_user())
+    assert decided == [decider.recent, world.store]
+
+
+async def test_nothing_is_remembered_of_a_server_that_another_took_over_from() -> None:
+    store = MemoryStore()
+    recent = Recent(store)
+    token, user = make_token(), make_user()
+    assert await recent.commit(Change(token=token, user=user))
+    store._tokens.clear()  # noqa: SLF001 - what a failover loses.
+    store._users.clear()  # noqa: SLF001 - as above.
+    assert (await recent.token(token.id), await recent.user(user.id)) == (token, user)
+    recent.begin_anew()
+    assert (await recent.token(token.id), await recent.user(user.id)) == (None, None)
+
+
+async def test_an_answer_of_a_server_that_another_took_over_from_meanwhile_is_not_remembered() -> None:
+    class TakenOver(MemoryStore):
+        async def commit(self, change: Change) -> bool:
+            done = await super().commit(change)
+            recent.begin_anew()
+            return done
+
+    store = TakenOver()
+    recent = Recent(store)
+    assert await recent.commit(Change(user=make_user()))
+    store._users.clear()  # noqa: SLF001 - what a failover loses.
+    assert await recent.user(ADA) is None

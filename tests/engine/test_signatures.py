@@ -247,7 +247,7 @@ async def test_the_hard_cap_disables_the_keys_and_voids_every_open_token() -> No
     user = await world.user()
     assert [credential.disabled for credential in user.credentials] == [True]
     assert user.open_tokens == ()
-    assert not user.in_session(world.clock.now())
+    assert not user.session(limits=world.engine.limits, now=world.clock.now())
     for each in (ready, pending, ott):
         assert isinstance((await world.token(each)).state, Revoked)
     assert isinstance(await retry(world, ready, None, action=BATCH), Refusal), "nothing is enrolled now"

@@ -29,7 +29,7 @@ from watchword.domain.action import Action, Bind
 from watchword.domain.binding import Binding, bind
 from watchword.domain.decision import EventName, Reason, Refusal
 from watchword.domain.instant import Instant, after
-from watchword.domain.limits import DAY_SECONDS, Limits
+from watchword.domain.limits import DAY_SECONDS, Limits, Retention
 from watchword.domain.method import CredentialKind, Method
 from watchword.domain.token import Cleared, Reserved, Revoked, Spent
 from watchword.engine.engine import Approved, Caller, Engine, Snapshot, StepUp, Wrong, identify, in_words
@@ -334,6 +334,36 @@ async def test_long_after_its_expiry_a_token_is_swept(world: World) -> None:
     assert await world.engine.sweep() == 0
     world.clock.advance(1)
     assert await world.engine.sweep() == 1
+
+
+@pytest.mark.parametrize("days", [1, 2, 30])
+async def test_a_token_stays_as_long_as_it_is_to_be_kept(world: World, days: int) -> None:
+    await stepped_up(world)
+    world.engine.retention = Retention(tokens_days=days)
+    world.clock.advance(900 + days * DAY_SECONDS - 0.001)
+    assert await world.engine.sweep() == 0
+    world.clock.advance(0.001)
+    assert await world.engine.sweep() == 1
+
+
+async def test_events_are_kept_for_ever_unless_the_operator_says_how_long(world: World) -> None:
+    for _ in range(3):
+        await stepped_up(world)
+    before = len(await world.event_names())
+    world.clock.advance(100 * 365 * DAY_SECONDS)
+    await world.engine.sweep()
+    assert len(await world.event_names()) == before
+
+
+async def test_an_event_stays_as_long_as_it_is_to_be_kept_and_few_go_at_once(world: World) -> None:
+    for _ in range(4):
+        await stepped_up(world)
+    kept = len(await world.event_names())
+    world.engine.retention = Retention(tokens_days=1000, audit_days=400)
+    world.clock.advance(400 * DAY_SECONDS)
+    assert await world.engine.sweep() == 0
+    world.clock.advance(0.001)
+    assert [await world.engine.sweep(limit=2) for _ in range(4)] == [2, 2, kept - 5, 0]
 
 
 # --- open tokens ------------------------------------------------------------------------------

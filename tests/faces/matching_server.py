@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, Self
 from urllib.parse import unquote
 
+from tests.listening import listening
+
 Json = dict[str, Any]
 FOUND_OUT = {
     "replayCheckSucceeded": True,
@@ -83,17 +85,10 @@ class MatchingServer:
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> Self:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0, ssl=self._tls)
-        self.port: int = server.sockets[0].getsockname()[1]
-        self._stack.push_async_callback(server.wait_closed)
-        self._stack.callback(server.close)
-        self._tasks: set[asyncio.Task[None]] = set()
+        _, self.port = await self._stack.enter_async_context(listening(self._serve, tls=self._tls))
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._stack.aclose()
 
     @property
@@ -131,18 +126,9 @@ class MatchingServer:
         return Reply.of(scanned(success=same, matchLevel=15 if same else 0))
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
         self.connections += 1
-        try:
-            while head := await reader.readuntil(b"\r\n\r\n"):
-                await self._one(head, reader, writer)
-        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
-            pass
-        finally:
-            self._tasks.discard(task)
-            writer.close()
+        while head := await reader.readuntil(b"\r\n\r\n"):
+            await self._one(head, reader, writer)
 
     async def _one(self, head: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         first, *lines = head.decode("latin-1").split("\r\n")

@@ -9,15 +9,16 @@ from tests.factories import (
     FINGERPRINT,
     GRACE,
     KEYRING,
+    NOW,
     enrolled_fingerprint,
     enrolled_phone,
     make_token,
     make_user,
 )
-from watchword.domain.credential import Credential
+from watchword.domain.credential import Credential, DeviceFingerprint
 from watchword.domain.user import UserId
 from watchword.methods.device_fingerprint import DeviceFingerprintMethod
-from watchword.methods.keyring import Keyring
+from watchword.methods.keyring import Keyring, Purpose, Tampered
 
 METHOD = DeviceFingerprintMethod(KEYRING)
 
@@ -45,7 +46,10 @@ def test_a_disabled_device_or_none_does_not_pass() -> None:
 
 @pytest.mark.attack(179)
 def test_a_device_that_was_moved_to_another_user_does_not_pass() -> None:
-    assert not verify(FINGERPRINT, enrolled_fingerprint(ADA), user_id=GRACE)
+    with pytest.raises(Tampered):
+        verify(FINGERPRINT, enrolled_fingerprint(ADA), user_id=GRACE)
+    with pytest.raises(Tampered):
+        verify(FINGERPRINT, replace(enrolled_fingerprint(), id="another row"))
 
 
 def test_the_stored_form_does_not_hold_the_fingerprint() -> None:
@@ -58,3 +62,12 @@ def test_a_device_under_an_old_key_still_passes() -> None:
     user = replace(make_user(), credentials=(enrolled_fingerprint(),))
     assert rotated.is_enrolled(FINGERPRINT, user=user)
     assert not rotated.is_enrolled("another", user=user)
+
+
+@pytest.mark.attack(182)
+def test_a_device_that_an_earlier_version_only_digested_still_passes_its_own_user() -> None:
+    digest = KEYRING.digest(Purpose.DEVICE_FINGERPRINT, str(ADA).encode(), FINGERPRINT.encode())
+    older = DeviceFingerprint(id="device", sealed=digest, enrolled_at=NOW)
+    assert verify(FINGERPRINT, older)
+    assert not verify("another", older)
+    assert not verify(FINGERPRINT, older, user_id=GRACE)

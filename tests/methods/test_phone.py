@@ -129,7 +129,7 @@ def test_the_stored_form_of_a_code_cannot_be_searched_without_the_key() -> None:
     token = sent()
     assert isinstance(token.state, Pending)
     assert token.state.code is not None
-    fields = (str(ADA).encode(), token.id, b"SMS", enrolled_phone().digest, CODE.encode())
+    fields = (str(ADA).encode(), token.id, b"SMS", NUMBER.encode(), CODE.encode())
     assert KEYRING.digest(Purpose.CODE, *fields) == token.state.code.digest
     for key in (bytes(32), bytes([255] * 32)):
         assert Keyring({1: key}, active=1).digest(Purpose.CODE, *fields) != token.state.code.digest

@@ -9,9 +9,11 @@ import httpx2
 import pytest
 
 from tests.sandbox.support import ORIGIN, SMS, Person, error_code, new_ott
+from watchword.engine.engine import identify
 from watchword.sandbox.app import Sandbox
 from watchword.sandbox.bank import OUTAGE
 from watchword.sandbox.ledger import Ledger
+from watchword.sandbox.world import ACTIONS
 
 OPEN = (
     "/v1/profiles",
@@ -249,3 +251,33 @@ async def test_a_handler_that_breaks_is_an_error_document_too(
         answer = await Person(client, "demo-ada", 435036).get(ada.statement, ott=ott)
     assert (answer.status_code, error_code(answer)) == (500, "internal.error")
     assert "1234" not in answer.text
+
+
+# --- what a customer is shown ---------------------------------------------------------------------
+
+
+async def test_a_payment_is_shown_as_the_bank_has_it_in_its_books(sandbox: Sandbox, ada: Person) -> None:
+    transfer = (await ada.get("/v1/transfers/16521632")).json()
+    token = await sandbox.store.token(identify(new_ott(await ada.pay())))
+    assert token is not None
+    assert sandbox.engine.methods.details.open(token) == (
+        ("amount", f"{transfer['targetValue']:.2f}"),
+        ("currency", transfer["targetCurrency"]),
+        ("payee", "Charles Babbage"),
+        ("account", "GB29 •••• 6819"),
+        ("reference", transfer["reference"]),
+    )
+
+
+async def test_of_all_else_the_bank_has_nothing_to_show(sandbox: Sandbox, ada: Person) -> None:
+    for method, path in (("POST", PAYMENTS[1]), ("GET", STATEMENTS[0])):
+        ott = new_ott(await ada.call(method, path.format(ada.profile)))
+        token = await sandbox.store.token(identify(ott))
+        assert token is not None
+        assert token.details == b""
+
+
+def test_the_bank_s_actions_have_a_title_in_every_language_of_the_page() -> None:
+    for action in ACTIONS:
+        assert [tag for tag, _ in action.title] == ["en", "de", "es", "fr", "ar"]
+        assert len({text for _, text in action.title}) == 5

@@ -81,12 +81,18 @@ def installation(folder: Path, *tables: str) -> Path:
     return config
 
 
-def environment() -> Mapping[str, str]:
-    """Return an environment that sets nothing of the product's, and measures no coverage."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(("WATCHWORD", "COV"))}
+def environment(release: Path | None = None) -> Mapping[str, str]:
+    """
+    Return an environment that sets nothing of the product's, and measures no coverage.
+
+    Args:
+        release: Where another release is to be found than the one that is installed.
+    """
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("WATCHWORD", "COV"))}
+    return kept if release is None else {**kept, "PYTHONPATH": str(release)}
 
 
-def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def run(*arguments: str | Path, release: Path | None = None) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
     return subprocess.run(
         [COMMAND, *arguments],
@@ -94,7 +100,7 @@ def run(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
         text=True,
         timeout=READY_SECONDS,
         check=False,
-        env=environment(),
+        env=environment(release),
     )
 
 

@@ -197,15 +197,29 @@ def test_a_hangup_makes_it_read_the_file_anew(tmp_path: Path) -> None:
         assert _within(READY_SECONDS, is_protected_now)
 
 
+def test_a_hangup_with_an_application_that_cannot_be_imported_changes_nothing(tmp_path: Path) -> None:
+    config = installation(tmp_path / "i", SERVER, APP, ADA, PAYMENT)
+    with served(config) as server:
+        (tmp_path / "i" / "bank.py").write_text("def", encoding="utf-8")
+        server.process.send_signal(signal.SIGHUP)
+        assert server.process.stderr is not None
+        said = [server.process.stderr.readline() for _ in range(2)]
+        assert "app.target: bank:app: SyntaxError" in said[0]
+        assert said[1] == "watchword: not reloaded, the server goes on as it was\n"
+        assert server.client.get("/ran").status_code == 200
+
+
 def test_a_hangup_with_a_file_that_cannot_be_served_changes_nothing(tmp_path: Path) -> None:
     config = installation(tmp_path / "i", SERVER, APP, ADA, PAYMENT)
     with served(config) as server:
         keys = (tmp_path / "i" / "keys.json").read_bytes()
         (tmp_path / "i" / "keys.json").unlink()
         server.process.send_signal(signal.SIGHUP)
-        line = server.process.stderr.readline() if server.process.stderr is not None else ""
-        assert line.startswith("watchword serve: not reloaded, the server goes on as it was: ")
-        assert "keys.json" in line
+        assert server.process.stderr is not None
+        said = [server.process.stderr.readline() for _ in range(2)]
+        assert said[0].startswith("watchword serve: ")
+        assert "keys.json" in said[0]
+        assert said[1] == "watchword: not reloaded, the server goes on as it was\n"
         assert server.client.get("/ran").status_code == 200
         (tmp_path / "i" / "keys.json").write_bytes(keys)
 
@@ -283,7 +297,8 @@ def test_all_is_well_with_an_installation_that_can_be_served(tmp_path: Path) -> 
         config = installation(tmp_path / "i", SERVER, APP, ADA, PAYMENT, receiver.table)
         status, found = doctor(config)
         assert status == 0
-        looked_at = {"configuration", "application", "keys", "disk", "space", "store", "delivery", "clock"}
+        looked_at = {"configuration", "application", "keys", "disk", "space", "store", "delivery"}
+        looked_at |= {"page", "openers", "clock"}
         assert found.keys() == looked_at
         assert receiver.received == []  # nobody is sent anything
     assert not (tmp_path / "i" / "watchword.db").exists()
@@ -381,14 +396,14 @@ async def test_a_store_of_an_older_schema_is_left_to_the_start(tmp_path: Path) -
 def test_ctrl_c_before_anything_is_served_ends_without_a_word(tmp_path: Path) -> None:
     config = tmp_path / "watchword.toml"
     os.mkfifo(config, 0o600)  # As long as nobody writes, the command reads.
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [COMMAND, "serve", "--config", config], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    writer = os.open(config, os.O_WRONLY)  # Waits until it does.
-    try:
-        process.send_signal(signal.SIGINT)
-        assert process.communicate(timeout=READY_SECONDS) == ("", "")
-        assert process.returncode == 130
-    finally:
-        os.close(writer)
-        process.kill()
+    ) as process:
+        try:
+            writer = os.open(config, os.O_WRONLY)  # Waits until it does.
+            process.send_signal(signal.SIGINT)
+            os.close(writer)  # It may have been just about to read, which no signal would end.
+            assert process.communicate(timeout=READY_SECONDS) == ("", "")
+            assert process.returncode == 130
+        finally:
+            process.kill()

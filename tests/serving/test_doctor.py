@@ -99,3 +99,12 @@ async def test_a_face_server_is_connected_to_and_asked_nothing(tmp_path: Path) -
         assert (await finding(config, "faces")).ok
         assert server.asked == []
     assert not (await finding(config, "faces")).ok
+
+
+async def test_an_application_is_looked_for_and_not_run(tmp_path: Path) -> None:
+    config = installation(tmp_path / "i", '[app]\ntarget = "bank:app"\ndescribe = "books:describe"')
+    (tmp_path / "i" / "books.py").write_text("raise SystemExit\n", encoding="utf-8")
+    found = [each.found for each in await examine(config) if each.check == "application"]
+    assert found == [
+        f"{module} is there; what is in it is looked at by `watchword serve`" for module in ("bank", "books")
+    ]

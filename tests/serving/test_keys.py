@@ -1,5 +1,6 @@
 """Key files, and whether a ring is the one that a store was written with."""
 
+import json
 import stat
 from pathlib import Path
 
@@ -9,20 +10,24 @@ from tests.factories import (
     ADA,
     GRACE,
     KEYRING,
+    NOW,
     World,
     enrolled_fingerprint,
     enrolled_phone,
     enrolled_pin,
     make_world,
 )
-from watchword.domain.credential import Pin
+from watchword.domain.credential import DeviceFingerprint, Pin
 from watchword.domain.user import UserId
-from watchword.methods.keyring import Keyring
+from watchword.methods.keyring import Keyring, Purpose
+from watchword.serving.in_use import going_by
 from watchword.serving.keys import (
     ForeignKeysError,
+    UnusableKeysError,
     check_ring,
     new_key,
     new_key_file,
+    read_key_file,
     read_keyring,
     write_private,
 )
@@ -64,8 +69,17 @@ async def test_a_ring_that_was_rotated_opens_what_its_old_key_made() -> None:
 async def test_a_store_in_which_nobody_enrolled_anything_fits_any_keys() -> None:
     world = make_world()
     await check_ring(world.store, FOREIGN)
-    await world.enrol(ADA, enrolled_fingerprint())  # a digest: there is nothing to open
+    await world.enrol(ADA, only_digested())  # There is nothing to open.
     await check_ring(world.store, FOREIGN)
+    await world.enrol(GRACE, enrolled_fingerprint(GRACE))
+    with pytest.raises(ForeignKeysError):
+        await check_ring(world.store, FOREIGN)
+
+
+def only_digested() -> DeviceFingerprint:
+    """Return a device as an earlier version left it."""
+    digest = KEYRING.digest(Purpose.DEVICE_FINGERPRINT, str(ADA).encode(), b"a device")
+    return DeviceFingerprint(id="device", sealed=digest, enrolled_at=NOW)
 
 
 async def test_one_damaged_record_among_others_does_not_keep_a_server_from_starting() -> None:
@@ -127,3 +141,23 @@ def test_what_was_planted_beside_it_is_not_written_through(tmp_path: Path) -> No
     write_private(tmp_path / "keys.json", b"content")
     assert victim.read_bytes() == b"victim"
     assert not (tmp_path / "keys.json").is_symlink()
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"active": 1, "keys": {"1": "AAAA"}},
+        {"active": 2, "keys": {"1": "A" * 43 + "="}},
+        {"active": 256, "keys": {"256": "A" * 43 + "="}},
+        {"active": -1, "keys": {"-1": "A" * 43 + "="}},
+    ],
+)
+def test_a_file_that_makes_no_ring_is_refused_however_it_is_read(tmp_path: Path, content: object) -> None:
+    file = tmp_path / "keys.json"
+    file.write_text(json.dumps(content))
+    with pytest.raises(UnusableKeysError):
+        read_key_file(file)
+    with pytest.raises(UnusableKeysError):
+        read_keyring(file)
+    with pytest.raises(UnusableKeysError), going_by(file):
+        pass

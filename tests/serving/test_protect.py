@@ -21,11 +21,13 @@ from tests.serving.support import ADA, ADA_TOKEN, HIGH, PAYMENT, Receiver, insta
 from watchword.asgi import ASGIApp, ASGIMessage, Receive, Scope, Send
 from watchword.config import ConfigError
 from watchword.domain.decision import EventName
+from watchword.domain.user import UserId
 from watchword.engine.applications import Applications
 from watchword.engine.ports import SystemEntropy
 from watchword.serving import protect
-from watchword.serving.app import Server, UnusableDeploymentError, application, checked
+from watchword.serving.app import Server, application, checked
 from watchword.serving.keys import new_key_file
+from watchword.serving.settings import UnusableDeploymentError
 from watchword.serving.users import LinkedUsers
 from watchword.store.sqlite import SqliteStore
 
@@ -432,6 +434,19 @@ async def test_of_many_users_the_longest_unused_are_looked_up_again() -> None:
     assert applications.asked == 3
     await users.user_id("i", "grace")
     assert applications.asked == 4
+
+
+async def test_an_answer_of_before_everything_was_forgotten_is_not_remembered() -> None:
+    class Forgetting(CountingApplications):
+        async def user_id(self, issuer: str, subject: str) -> UserId:
+            found: UserId = await super().user_id(issuer, subject)
+            users.forget()
+            return found
+
+    applications = Forgetting(make_world().engine.decider, entropy=SystemEntropy())
+    users = LinkedUsers(applications)
+    assert await users.user_id("i", "ada") == await users.user_id("i", "ada")
+    assert applications.asked == 2
 
 
 def test_it_can_be_served_from_any_thread(tmp_path: Path) -> None:

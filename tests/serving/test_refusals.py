@@ -19,6 +19,8 @@ from watchword.sandbox.world import prepare
 from watchword.serving.app import checked
 from watchword.serving.keys import KeyFile
 from watchword.serving.refusals import README_TOKEN, TEST_FILE, TEST_TOKENS
+from watchword.serving.settings import UnusableDeploymentError
+from watchword.serving.stores import open_store
 
 APP = '[app]\ntarget = "bank:app"\n'
 CHANGE = '[[actions]]\nname = "CREDENTIAL__CHANGE"\n'
@@ -48,8 +50,9 @@ def test_a_server_that_could_know_nobody_is_refused(tmp_path: Path) -> None:
 
 
 def test_what_rests_on_a_table_with_a_mistake_is_not_judged_too(tmp_path: Path) -> None:
-    (found,) = refused(tmp_path, "[[issuers]]\nissuer = 1")
-    assert found.startswith("issuers[1]: Expected `str`")
+    found, missing = refused(tmp_path, "[[issuers]]\nissuer = 1")
+    assert found.startswith("issuers[1].issuer: Expected `str`")
+    assert missing == "issuers[1].audience: must be there"
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1", "bank.example.com"])  # noqa: S104
@@ -163,9 +166,12 @@ def test_the_tokens_that_are_refused_are_those_of_the_sandbox() -> None:
     [
         ("[sandbox]", "sandbox: unknown"),
         ("[clock]\nadvance = 900", "clock: unknown"),
-        ("[delivery]\noutbox = true", "delivery: Object contains unknown field"),
+        (
+            "[delivery]\nwebhook = 'https://sms.example'\nsecret_file = 'webhook.secret'\noutbox = true",
+            "delivery.outbox: unknown; known are ",
+        ),
         ("[limits]\ncode = '111111'", "limits.code: unknown"),
-        ("[enrolment]\nfixed_code = '111111'", "enrolment: Object contains unknown field"),
+        ("[enrolment]\nfixed_code = '111111'", "enrolment.fixed_code: unknown"),
         (
             f'{PAYMENT}[app]\ntarget = "watchword.sandbox.app:create"',
             "app.target: watchword.sandbox.app is for",
@@ -418,3 +424,106 @@ def test_all_of_it_is_said_at_once(tmp_path: Path) -> None:
         "keys.file",
         "delivery.secret_file",
     ]
+
+
+URL = '[store]\nurl = "postgresql://watchword:hunter2@db.example/watchword"'
+SPLIT = '[store]\ntokens = "valkeys://{}v.example"\nusers = "postgresql://{}db.example/watchword"'
+
+
+@pytest.mark.parametrize(
+    ("store", "member", "file"),
+    [
+        (URL, "url", "password_file"),
+        (SPLIT.format("w:hunter2@", ""), "tokens", "tokens_password_file"),
+        (SPLIT.format("", "w:hunter2@"), "users", "users_password_file"),
+    ],
+)
+def test_a_password_in_a_file_that_others_may_read_is_refused(
+    tmp_path: Path, store: str, member: str, file: str
+) -> None:
+    config = installation(tmp_path / "i", ADA, store)
+    config.chmod(0o640)
+    (found,) = refused_now(config)
+    assert found.startswith(f"store.{member}: holds a password, and others may read this file")
+    assert f"named in store.{file}," in found
+    assert "hunter2" not in found
+    config.chmod(0o600)
+    assert refused_now(config) == []
+
+
+def test_a_configuration_without_a_password_may_be_read_by_others(tmp_path: Path) -> None:
+    config = installation(tmp_path / "i", ADA, URL.replace(":hunter2", ""), 'password_file = "password"')
+    config.chmod(0o644)
+    put_private(tmp_path / "i" / "password", b"hunter2\n")
+    assert refused_now(config) == []
+
+
+@pytest.mark.parametrize(("content", "mode"), [(b"hunter2\n", 0o640), (b"\n", 0o600), (None, 0)])
+def test_a_password_file_that_others_may_read_or_that_holds_none_is_refused(
+    tmp_path: Path, content: bytes | None, mode: int
+) -> None:
+    config = installation(tmp_path / "i", ADA, URL.replace(":hunter2", ""), 'password_file = "password"')
+    if content is not None:
+        put_private(tmp_path / "i" / "password", content)
+        (tmp_path / "i" / "password").chmod(mode)
+    (found,) = refused_now(config)
+    assert found.startswith("store.password_file: ")
+    assert "hunter2" not in found
+
+
+@pytest.mark.parametrize("member", ["tokens_password_file", "users_password_file"])
+def test_each_side_of_a_split_store_has_a_password_file_that_others_may_not_read(
+    tmp_path: Path, member: str
+) -> None:
+    members = ("tokens_password_file", "users_password_file")
+    store = SPLIT.format("", "") + "".join(f'\n{each} = "{each}"' for each in members)
+    config = installation(tmp_path / "i", ADA, store)
+    for each in members:
+        put_private(tmp_path / "i" / each, b"hunter2\n")
+    assert refused_now(config) == []
+    (tmp_path / "i" / member).chmod(0o640)
+    (found,) = refused_now(config)
+    assert found.startswith(f"store.{member}: ")
+    assert "hunter2" not in found
+
+
+def test_mistakes_in_how_both_sides_of_a_split_store_are_spoken_to_are_named(tmp_path: Path) -> None:
+    tables = "[store.valkey]\nreplicas = 6\n[store.postgresql]\npool_size = 0"
+    found = refused(tmp_path, ADA, f"{SPLIT.format('', '')}\n{tables}")
+    assert [each.partition(": ")[0] for each in found] == [
+        "store.valkey.replicas",
+        "store.postgresql.pool_size",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("url", "member", "said"),
+    [
+        ("postgresql://h/d", "[store.postgresql]\npool_size = 0", "store.postgresql.pool_size: "),
+        ("postgresql://h/d", "[store.postgresql]\npool_size = 101", "store.postgresql.pool_size: "),
+        ("postgresql://h/d", "[store.postgresql]\nmispelt = 1", "store.postgresql.mispelt: unknown"),
+        ("valkey://h", "[store.valkey]\nmispelt = 1", "store.valkey.mispelt: unknown"),
+        ("valkey://h", "[store.valkey]\nreplicas = 6", "store.valkey.replicas: Expected `int` <= 5"),
+        ("valkeys://h", '[store.valkey]\npassword = "hunter2"', "store.valkey.password: unknown; known are"),
+    ],
+)
+def test_a_mistake_in_how_a_server_is_spoken_to_is_named(
+    tmp_path: Path, url: str, member: str, said: str
+) -> None:
+    (found,) = refused(tmp_path, ADA, f'[store]\nurl = "{url}"\n{member}')
+    assert found.startswith(said)
+    assert "hunter2" not in found
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql://127.0.0.1:1/d", "valkey://127.0.0.1:1", "valkeys://127.0.0.1:1"]
+)
+async def test_a_server_that_nobody_answers_for_is_told_of_as_what_cannot_start(
+    tmp_path: Path, url: str
+) -> None:
+    config = installation(tmp_path / "i", ADA, f'[store]\nurl = "{url}"\npassword_file = "p"')
+    put_private(tmp_path / "i" / "p", b"hunter2\n")
+    deployment = checked(config)
+    with pytest.raises(UnusableDeploymentError, match=r"^store\.url: ") as caught:
+        await open_store(deployment)
+    assert "hunter2" not in str(caught.value)

@@ -11,6 +11,7 @@ from watchword.serving.initial import template
 from watchword.serving.settings import Deployment, load, parse
 
 NOWHERE = Path("/nowhere")
+SPLIT = "[store]\ntokens = 'valkey://h'\nusers = 'postgresql://h/d'\n"
 
 
 def read(text: str) -> tuple[Deployment, list[str]]:
@@ -44,8 +45,9 @@ def test_all_that_the_template_proposes_is_read_but_for_what_only_the_operator_k
 def test_every_table_is_read_strictly(name: str) -> None:
     for text, several in ((f"[{name}]\nmispelt = 1", False), (f"[[{name}]]\nmispelt = 1", True)):
         deployment, mistakes = read(text)
-        (found,) = mistakes
-        assert found.startswith((f"{name}: ", f"{name}[1]: ")), (several, found)
+        found, *missing = mistakes
+        assert found.startswith((f"{name}: ", f"{name}.mispelt: ", f"{name}[1].mispelt: ")), (several, found)
+        assert all(each.endswith(": must be there") for each in missing)
         assert deployment.broken == {name}
 
 
@@ -59,12 +61,66 @@ def test_every_table_is_read_strictly(name: str) -> None:
         ('[[applications]]\nid = "a\\u0000"', "applications[1].id: holds a NUL character"),
         ("[server]\nport = -1", "server.port: must be from 0 to 65535, not -1"),
         ("[server]\nport = 65536", "server.port: must be from 0 to 65535, not 65536"),
-        ("[server]\nport = '80'", "server: Expected `int`, got `str` - at `$.port`"),
+        ("[server]\nport = '80'", "server.port: Expected `int`, got `str`"),
+        ("[server]\nworkers = 0", "server.workers: must be from 1 to 64, not 0"),
+        ("[server]\nworkers = 65", "server.workers: must be from 1 to 64, not 65"),
+        ("[server]\ndrain_seconds = -0.1", "server.drain_seconds: must be from 0 to 300, not -0.1"),
+        ("[server]\ndrain_seconds = 300.1", "server.drain_seconds: must be from 0 to 300, not 300.1"),
+        ("[server]\nstop_seconds = 0.9", "server.stop_seconds: must be from 1 to 600, not 0.9"),
+        ("[server]\nstop_seconds = 600.1", "server.stop_seconds: must be from 1 to 600, not 600.1"),
+        ("[server]\nstop_seconds = nan", "server.stop_seconds: must be from 1 to 600, not nan"),
+        (
+            "[store]\nurl = 'mysql://h/d'",
+            "store.url: must begin with one of postgresql://, valkey://, valkeys://;",
+        ),
+        ("[store]\nurl = ''", "store.url: must begin with one of"),
+        ("[store]\nurl = 'postgresql:///d'", "store.url: must name a host, postgresql://host"),
+        ("[store]\nurl = 'postgresql://u@x:p@h/d'", "store.url: an @ is left over"),
+        (
+            "[store]\nurl = 'postgresql://h/d'\npath = 'w.db'",
+            "store.path, url: name one store: a file, or a server",
+        ),
+        ("[store.valkey]\nprefix = 'w'", "store.valkey: is for a url that begins with valkey://"),
+        (
+            "[store]\nurl = 'valkey://h'\n[store.postgresql]\npool_size = 1",
+            "store.postgresql: is for a url that begins with postgresql://",
+        ),
+        ("[store]\npassword_file = 'p'", "store.password_file: is for url alone"),
+        ("[store]\nurl = 'postgresql://h/d'\npassword_file = ''", "store.password_file: must name a file"),
+        (
+            "[store]\nurl = 'postgresql://u:p@h/d'\npassword_file = 'p'",
+            "store.password_file: the URL holds a password already",
+        ),
+        ("[store]\ntokens = 'valkey://h'", "store.tokens, users: belong together"),
+        ("[store]\nusers = 'postgresql://h/d'", "store.tokens, users: belong together"),
+        (
+            "[store]\ntokens = 'postgresql://h/d'\nusers = 'postgresql://h/d'",
+            "store.tokens: must begin with valkey:// or valkeys://; tokens in Valkey and users in PostgreSQL",
+        ),
+        (
+            "[store]\ntokens = 'valkey://h'\nusers = 'valkey://h'",
+            "store.users: must begin with postgresql://; tokens in Valkey and users in PostgreSQL are",
+        ),
+        (
+            "[store]\ntokens = 'valkey://h'\nusers = 'sqlite:///w.db'",
+            "store.users: must begin with postgresql://;",
+        ),
+        (f"{SPLIT}url = 'valkey://h'", "store.url, tokens: name one store for all in url, or two"),
+        (f"{SPLIT}path = 'w.db'", "store.path, tokens: name one store: a file, or a server"),
+        (f"{SPLIT}password_file = 'p'", "store.password_file: is for url alone"),
+        ("[store]\ntokens_password_file = 'p'", "store.tokens_password_file: is for tokens alone"),
+        ("[store]\nusers_password_file = 'p'", "store.users_password_file: is for users alone"),
+        (f"{SPLIT}users_password_file = ''", "store.users_password_file: must name a file"),
+        (
+            "[store]\ntokens = 'valkey://:p@h'\nusers = 'postgresql://h/d'\ntokens_password_file = 'p'",
+            "store.tokens_password_file: the URL holds a password already",
+        ),
+        ("[store]\ntokens = 'valkey://'\nusers = 'postgresql://h/d'", "store.tokens: must name a host"),
         ("[keys]\nfile = ''", "keys.file: must name a file"),
         ("[keys]\njose_file = ''", "keys.jose_file: must name a file"),
         ("[store]\npath = ''", "store.path: must name a file"),
         ("[[applications]]\nid = ''", "applications[1].id: must be the application's client id"),
-        ("[[applications]]\nid = 'a'\njose = 'never'", "applications[1]: Invalid enum value 'never'"),
+        ("[[applications]]\nid = 'a'\njose = 'never'", "applications[1].jose: Invalid enum value 'never'"),
         (
             "[[applications]]\nid = 'a'\n[[applications]]\nid = 'b'\n[[applications]]\nid = 'a'",
             "applications[3].id: stands in an earlier entry already",
@@ -128,6 +184,20 @@ def test_mistakes_of_the_policy_and_of_the_server_are_reported_together() -> Non
     ]
 
 
+def test_a_split_store_has_two_servers_each_with_what_is_its_own() -> None:
+    deployment, mistakes = read(
+        f"{SPLIT}tokens_password_file = 't'\nusers_password_file = 'u'\n"
+        "[store.valkey]\nprefix = 'w'\n[store.postgresql]\npool_size = 1"
+    )
+    assert mistakes == []
+    assert deployment.store_file is None
+    assert deployment.store_shown == "the servers of store.tokens and store.users"
+    assert [(each.name, each.is_postgresql, each.password_file) for each in deployment.store.servers] == [
+        ("tokens", False, "t"),
+        ("users", True, "u"),
+    ]
+
+
 @pytest.mark.parametrize(
     ("host", "local"),
     [
@@ -159,3 +229,36 @@ def test_relative_paths_begin_where_the_file_is(tmp_path: Path) -> None:
 def test_what_is_not_toml_is_one_mistake(text: str) -> None:
     with pytest.raises(ConfigError, match="not TOML"):
         read(text)
+
+
+@pytest.mark.parametrize(
+    "member",
+    [
+        *("workers = 1", "workers = 64", "drain_seconds = 0", "drain_seconds = 300"),
+        *("stop_seconds = 1", "stop_seconds = 600", "probes = true", "probes = false"),
+    ],
+)
+def test_a_server_is_taken_at_its_bounds(member: str) -> None:
+    assert read(f"[server]\n{member}")[1] == []
+
+
+@pytest.mark.parametrize(
+    ("url", "with_password"),
+    [
+        ("postgresql://h/d", "postgresql://:a%2Fb%40c%3A@h/d"),
+        ("postgresql://u@h1:5432,h2:5433/d?x=@", "postgresql://u:a%2Fb%40c%3A@h1:5432,h2:5433/d?x=@"),
+        ("valkey://[::1]:6379", "valkey://:a%2Fb%40c%3A@[::1]:6379"),
+    ],
+)
+def test_a_password_of_any_characters_is_put_into_the_url(url: str, with_password: str) -> None:
+    deployment, mistakes = read(f"[store]\nurl = '{url}'")
+    assert mistakes == []
+    [server] = deployment.store.servers
+    assert not server.has_password
+    assert server.url_with("a/b@c:") == with_password
+    assert server.url_with(None) == url
+    assert deployment.store_file is None
+
+
+def test_without_a_word_the_store_is_a_file_beside_the_configuration() -> None:
+    assert read("")[0].store_file == NOWHERE / "watchword.db"

@@ -12,7 +12,7 @@ from itertools import islice
 import anyio.lowlevel
 
 from watchword.domain.application import Application, ApplicationId
-from watchword.domain.decision import Change, Event
+from watchword.domain.decision import Change, Event, EventName
 from watchword.domain.destination import Destination
 from watchword.domain.instant import Instant, after as later
 from watchword.domain.limits import DAY_SECONDS
@@ -298,6 +298,44 @@ class RepeatsTheLastEvent(MemoryStore):
 class NumbersEventsAnewOnEachPage(MemoryStore):
     async def events(self, *, after: int = 0, limit: int = 1000) -> Sequence[tuple[int, Event]]:
         return list(enumerate(islice(self._events, after, after + limit), start=1))
+
+
+class ReadsUsersAsTheyCame(MemoryStore):
+    async def users(self, *, after: UserId | None = None, limit: int = 1000) -> Sequence[UserSecurity]:
+        return [user for id_, user in self._users.items() if after is None or id_ > after][:limit]
+
+
+class ReadsTheLastUserAgain(MemoryStore):
+    async def users(self, *, after: UserId | None = None, limit: int = 1000) -> Sequence[UserSecurity]:
+        return await super().users(after=None if after is None else UserId(after - 1), limit=limit)
+
+
+class ForgetsAMomentTooMuch(MemoryStore):
+    async def forget(self, before: Instant, *, limit: int) -> int:
+        return await super().forget(Instant(before + 1), limit=limit)
+
+
+class ForgetsWhateverIsOld(MemoryStore):
+    async def forget(self, before: Instant, *, limit: int) -> int:
+        self._events.sort(key=lambda event: event.at)
+        return await super().forget(before, limit=limit)
+
+
+class ForgetsWithoutLimit(MemoryStore):
+    async def forget(self, before: Instant, *, limit: int) -> int:
+        return await super().forget(before, limit=10**6)
+
+
+class NumbersEventsAnewOnceSomeAreForgotten(MemoryStore):
+    async def forget(self, before: Instant, *, limit: int) -> int:
+        gone = await super().forget(before, limit=limit)
+        self._forgotten = 0
+        return gone
+
+
+class AnswersThatItWorksWithAnEvent(MemoryStore):
+    async def ping(self) -> None:
+        self._events.append(Event(name=EventName.KEY_REVOKED, at=Instant(0), user_id=None))
 
 
 # --- the sweep --------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from typing import TypeAlias
 
 from tests.factories import ADA, NOW, PAY, PAYMENT, make_token, make_user
 from watchword.domain import verbs
@@ -21,16 +22,28 @@ LIMITS = Limits()
 PARTNER = ApplicationId("partner-1")
 
 
+Opening: TypeAlias = Callable[[], Awaitable[Store]]
+
+
+def kept(store: Store) -> Opening:
+    """Return what opens *store* again and again, which lives in memory."""
+
+    async def open_() -> Store:
+        return store
+
+    return open_
+
+
 class Stores:
     """One store that can be opened again and again."""
 
-    def __init__(self, open_: Callable[[], Store]) -> None:
+    def __init__(self, open_: Opening) -> None:
         self._open = open_
         self._opened: list[Store] = []
 
-    def open(self) -> Store:
+    async def open(self) -> Store:
         """Open it, be it for the first time."""
-        store = self._open()
+        store = await self._open()
         if isinstance(store, MemoryStore):
             # Its memory stands for the file: what was closed is there again.
             store._shut = False  # noqa: SLF001 - nothing but these tests opens it twice.
@@ -40,7 +53,7 @@ class Stores:
     async def reopen(self, store: Store) -> Store:
         """Close *store* and open it anew."""
         await store.close()
-        return self.open()
+        return await self.open()
 
     async def close(self) -> None:
         """Close whatever is open."""

@@ -1,6 +1,7 @@
 """Stored forms: what comes back is what went in, or a clear error; and what was released stays readable."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -31,8 +32,8 @@ from watchword.domain.token import (
     TokenId,
 )
 from watchword.domain.user import UserId, UserSecurity
+from watchword.store.base import StoreCorruptError
 from watchword.store.codec import (
-    StoreCorruptError,
     decode_application,
     decode_destination,
     decode_event,
@@ -99,6 +100,9 @@ tokens = st.builds(
     expires_at=instants,
     state=states,
     sends=st.lists(st.builds(Sends, methods, st.integers(0, 100), instants), max_size=3).map(tuple),
+    application=st.none() | st.text(),
+    details=st.binary(max_size=64),
+    page=st.binary(max_size=64),
     version=st.integers(1, 2**63 - 1),
 )
 
@@ -319,7 +323,39 @@ RELEASED_IN_SCHEMA_2: tuple[tuple[str, object], ...] = (
         Event(name=EventName.KEY_UPLOADED, at=NOW, user_id=None, details={"application": PARTNER}),
     ),
 )
-RELEASED = RELEASED_IN_SCHEMA_1 + RELEASED_IN_SCHEMA_2
+RELEASED_IN_SCHEMA_3: tuple[tuple[str, object], ...] = (
+    (
+        (
+            "197b80aedc001202c405746f6b656ece005dcb8cae5452414e534645525f5f46554e44a468696768a772657175657374"
+            "a66265666f726594a4504f5354d9282f76332f70726f66696c65732f3433353033362f7472616e73666572732f392f70"
+            "61796d656e7473c420eb83d8fdb8721ba52ef5484a2a4e59fc438a141efc53029e0660f8ec912a847cc420e3b0c44298"
+            "fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b8559293a350494e90c093a3534d5392a8574841545341"
+            "5050a5564f494345c002cf0000018bcfe56800cf0000018bcff323a09200c09001a9706172746e65722d31c406736561"
+            "6c6564c406646967657374"
+        ),
+        replace(make_token(), application=PARTNER, details=b"sealed", page=b"digest"),
+    ),
+    (
+        (
+            "10b9504bdc001202c405746f6b656ece005dcb8cae5452414e534645525f5f46554e44a468696768a772657175657374"
+            "a66265666f726594a4504f5354d9282f76332f70726f66696c65732f3433353033362f7472616e73666572732f392f70"
+            "61796d656e7473c420eb83d8fdb8721ba52ef5484a2a4e59fc438a141efc53029e0660f8ec912a847cc420e3b0c44298"
+            "fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b8559293a350494e90c093a3534d5392a8574841545341"
+            "5050a5564f494345c002cf0000018bcfe56800cf0000018bcff323a09200c09001c0c400c406646967657374"
+        ),
+        replace(make_token(), page=b"digest"),
+    ),
+    (
+        (
+            "7eff5f199601ab706167652e6f70656e6564cf0000018bcfe56800ce005dcb8cc081a6616374696f6eae5452414e5346"
+            "45525f5f46554e44"
+        ),
+        Event(
+            name=EventName.PAGE_OPENED, at=NOW, user_id=UserId(6146956), details={"action": "TRANSFER__FUND"}
+        ),
+    ),
+)
+RELEASED = RELEASED_IN_SCHEMA_1 + RELEASED_IN_SCHEMA_2 + RELEASED_IN_SCHEMA_3
 
 
 def test_what_was_stored_by_every_version_so_far_can_still_be_read() -> None:

@@ -107,7 +107,7 @@ EVENTS = (
 
 
 async def test_a_token_comes_back_as_it_was_stored_in_every_state(stores: Stores) -> None:
-    store = stores.open()
+    store = await stores.open()
     for number, state in enumerate(STATES):
         token = replace(
             make_token(state, id=number.to_bytes(32)), sends=(Sends(Method.SMS, 2, NOW),) * (number % 3)
@@ -117,7 +117,7 @@ async def test_a_token_comes_back_as_it_was_stored_in_every_state(stores: Stores
 
 
 async def test_a_user_comes_back_as_it_was_stored(stores: Stores) -> None:
-    store = stores.open()
+    store = await stores.open()
     for number, user in enumerate(USERS, start=1):
         stored = replace(user, id=UserId(number))
         assert await store.commit(Change(user=stored))
@@ -125,7 +125,7 @@ async def test_a_user_comes_back_as_it_was_stored(stores: Stores) -> None:
 
 
 async def test_a_destination_comes_back_as_it_was_stored(stores: Stores) -> None:
-    store = stores.open()
+    store = await stores.open()
     for destination in (
         Destination(id=b"one", sent_at=(NOW,), version=1),
         Destination(id=b"ten", sent_at=tuple(after(NOW, second) for second in range(10)), version=1),
@@ -135,7 +135,7 @@ async def test_a_destination_comes_back_as_it_was_stored(stores: Stores) -> None
 
 
 async def test_an_application_comes_back_as_it_was_stored(stores: Stores) -> None:
-    store = stores.open()
+    store = await stores.open()
     for number, application in enumerate(APPLICATIONS):
         stored = replace(application, id=ApplicationId(f"partner-{number}"))
         assert await store.commit(Change(application=stored))
@@ -143,7 +143,7 @@ async def test_an_application_comes_back_as_it_was_stored(stores: Stores) -> Non
 
 
 async def test_applications_whose_names_only_look_alike_are_different_ones(stores: Stores) -> None:
-    store = stores.open()
+    store = await stores.open()
     names = ("7", "7.0", "07", "partner", "Partner", "partner ", "partner\0", "", "caf\xe9", "cafe\u0301")
     stored = [make_application(make_key(str(n)), id=ApplicationId(name)) for n, name in enumerate(names)]
     for application in stored:
@@ -153,7 +153,7 @@ async def test_applications_whose_names_only_look_alike_are_different_ones(store
 
 
 async def test_an_owner_comes_back_as_it_was_stored(stores: Stores) -> None:
-    store = stores.open()
+    store = await stores.open()
     owners = [replace(owner, id=number.to_bytes(32)) for number, owner in enumerate(OWNERS)]
     assert await store.commit(Change(owners=(owners[0],)))
     assert await store.commit(Change(owners=tuple(owners[1:])))
@@ -161,7 +161,7 @@ async def test_an_owner_comes_back_as_it_was_stored(stores: Stores) -> None:
 
 
 async def test_what_was_never_stored_is_not_found(stores: Stores) -> None:
-    store = stores.open()
+    store = await stores.open()
     await ready(store)
     await with_user(store)
     assert await store.commit(Change(application=make_application(), owners=(make_owner(),)))
@@ -173,7 +173,7 @@ async def test_what_was_never_stored_is_not_found(stores: Stores) -> None:
 
 
 async def test_a_change_replaces_what_it_was_made_from(stores: Stores) -> None:
-    store = stores.open()
+    store = await stores.open()
     token, user = await ready(store), await with_user(store)
     spent = replace(next_version(token), state=Spent(NOW))
     moved = replace(next_user(user), session_until=after(NOW, 300))
@@ -183,7 +183,7 @@ async def test_a_change_replaces_what_it_was_made_from(stores: Stores) -> None:
 
 
 async def test_a_token_that_moved_on_is_not_overwritten(stores: Stores) -> None:
-    store = stores.open()
+    store = await stores.open()
     token = await ready(store)
     for version in (0, 1, 3, 4):
         stale = replace(token, version=version, state=Spent(NOW))
@@ -192,7 +192,7 @@ async def test_a_token_that_moved_on_is_not_overwritten(stores: Stores) -> None:
 
 
 async def test_a_revoked_token_that_moved_on_is_not_overwritten(stores: Stores) -> None:
-    store = stores.open()
+    store = await stores.open()
     token, user = await ready(store), await with_user(store)
     stale = replace(token, version=3, state=Revoked(NOW, "too-many"))
     assert not await store.commit(Change(user=next_user(user), revoked=(stale,)))
@@ -201,7 +201,7 @@ async def test_a_revoked_token_that_moved_on_is_not_overwritten(stores: Stores) 
 
 
 async def test_a_user_that_moved_on_is_not_overwritten(stores: Stores) -> None:
-    store = stores.open()
+    store = await stores.open()
     user = await with_user(store)
     for version in (0, 1, 3, 4):
         stale = replace(user, version=version, session_until=after(NOW, 300))
@@ -210,7 +210,7 @@ async def test_a_user_that_moved_on_is_not_overwritten(stores: Stores) -> None:
 
 
 async def test_what_rests_on_a_user_that_moved_on_is_not_stored(stores: Stores) -> None:
-    store = stores.open()
+    store = await stores.open()
     user = await with_user(store)
     for version in (user.version - 1, user.version + 1, user.version + 2):
         stale = replace(user, version=version)
@@ -222,7 +222,7 @@ async def test_what_rests_on_a_user_that_moved_on_is_not_stored(stores: Stores) 
 
 
 async def test_a_destination_that_moved_on_is_not_overwritten(stores: Stores) -> None:
-    store = stores.open()
+    store = await stores.open()
     destination = Destination(id=b"digest", sent_at=(NOW,), version=1)
     assert await store.commit(Change(destination=destination))
     for version in (0, 1, 3, 4):
@@ -232,7 +232,7 @@ async def test_a_destination_that_moved_on_is_not_overwritten(stores: Stores) ->
 
 
 async def test_an_application_that_moved_on_is_not_overwritten(stores: Stores) -> None:
-    store = stores.open()
+    store = await stores.open()
     application = make_application(make_key())
     assert await store.commit(Change(application=application))
     for version in (0, 1, 3, 4):
@@ -245,7 +245,7 @@ async def test_an_application_that_moved_on_is_not_overwritten(stores: Stores) -
 
 async def test_an_owner_that_moved_on_is_not_overwritten(stores: Stores) -> None:
     """Nor is any other of the same change, wherever in it the one stands that moved on."""
-    store = stores.open()
+    store = await stores.open()
     owner, other = make_owner(), make_owner(id=b"other")
     assert await store.commit(Change(owners=(owner,)))
     for version in (0, 1, 3, 4):
@@ -258,7 +258,7 @@ async def test_an_owner_that_moved_on_is_not_overwritten(stores: Stores) -> None
 
 
 async def test_what_was_given_back_can_be_taken_by_another(stores: Stores) -> None:
-    store = stores.open()
+    store = await stores.open()
     assert await claim(store, ADA, b"number")
     assert not await claim(store, GRACE, b"number")
     owner = await store.owner(b"number")
@@ -270,7 +270,7 @@ async def test_what_was_given_back_can_be_taken_by_another(stores: Stores) -> No
 
 
 async def test_a_record_that_is_not_stored_can_only_be_begun(stores: Stores) -> None:
-    store = stores.open()
+    store = await stores.open()
     for version in (0, 2, 3):
         assert not await store.commit(Change(token=replace(make_token(), version=version)))
         assert not await store.commit(Change(user=replace(make_user(), version=version)))
@@ -285,7 +285,7 @@ async def test_a_record_that_is_not_stored_can_only_be_begun(stores: Stores) -> 
 
 
 async def test_several_records_are_stored_together_or_not_at_all(stores: Stores) -> None:
-    store = stores.open()
+    store = await stores.open()
     token, user = await ready(store), await with_user(store)
     other = await ready(store, b"other")
     good = Change(
@@ -327,7 +327,7 @@ async def test_several_records_are_stored_together_or_not_at_all(stores: Stores)
 
 async def test_one_of_many_users_who_claim_the_same_at_once_gets_it(stores: Stores) -> None:
     """Who does not get it has nothing: no record, no event; and each of two things has one owner."""
-    store = stores.open()
+    store = await stores.open()
     users = [UserId(number) for number in range(8)]
     for number in range(10):
         this, that = b"this %d" % number, b"that %d" % number
@@ -348,7 +348,7 @@ async def test_one_of_many_users_who_claim_the_same_at_once_gets_it(stores: Stor
 
 async def test_one_of_many_concurrent_spendings_wins(stores: Stores) -> None:
     """Eight clients spend the same token at once; exactly one succeeds."""
-    store = stores.open()
+    store = await stores.open()
     for number in range(10):
         token = await ready(store, number.to_bytes(32))
         assert sum(await at_once(*(spend(store, token.id) for _ in range(8)))) == 1
@@ -356,7 +356,7 @@ async def test_one_of_many_concurrent_spendings_wins(stores: Stores) -> None:
 
 
 async def test_fifty_wrong_answers_at_once_spend_no_more_than_the_limit(stores: Stores) -> None:
-    store = stores.open()
+    store = await stores.open()
     await with_user(store)
     tokens = [make_token(id=number.to_bytes(32)) for number in range(10)]
     for token in tokens:
@@ -369,7 +369,7 @@ async def test_fifty_wrong_answers_at_once_spend_no_more_than_the_limit(stores: 
 
 
 async def test_changes_of_different_records_do_not_hinder_each_other(stores: Stores) -> None:
-    store = stores.open()
+    store = await stores.open()
     issued = [make_token(id=number.to_bytes(32)) for number in range(300)]
     users = [make_user(id=UserId(number)) for number in range(300)]
     stored = await at_once(
@@ -382,7 +382,7 @@ async def test_changes_of_different_records_do_not_hinder_each_other(stores: Sto
 
 async def test_a_change_meets_what_those_before_it_left(stores: Stores) -> None:
     """Of changes that wait together each is compared with what the one before it wrote."""
-    store = stores.open()
+    store = await stores.open()
     versions = [replace(make_token(), version=version) for version in range(1, 41)]
     stored = await at_once(
         *(store.commit(Change(token=token, events=(event(version=token.version),))) for token in versions)
@@ -394,7 +394,7 @@ async def test_a_change_meets_what_those_before_it_left(stores: Stores) -> None:
 
 async def test_a_claim_meets_what_those_before_it_left(stores: Stores) -> None:
     """Of claims that wait together each is compared with what the one before it wrote."""
-    store = stores.open()
+    store = await stores.open()
     owners = [make_owner()]
     for number in range(20):
         owners.append(owners[-1].taken(UserId(number) if number % 2 else None))
@@ -407,20 +407,20 @@ async def test_a_claim_meets_what_those_before_it_left(stores: Stores) -> None:
 
 
 async def test_events_come_back_as_they_were_stored(stores: Stores) -> None:
-    store = stores.open()
+    store = await stores.open()
     assert await store.commit(Change(events=EVENTS))
     assert tuple(entry for _, entry in await store.events()) == EVENTS
 
 
 async def test_a_refused_change_leaves_no_event(stores: Stores) -> None:
-    store = stores.open()
+    store = await stores.open()
     token = await ready(store)
     assert not await store.commit(Change(token=token, events=(event(),)))
     assert await store.events() == []
 
 
 async def test_events_stand_in_the_order_of_their_changes(stores: Stores) -> None:
-    store = stores.open()
+    store = await stores.open()
     token = make_token()
     for number in range(20):
         change = Change(token=replace(token, version=number + 1), events=(event(a=number), event(b=number)))
@@ -432,14 +432,14 @@ async def test_events_stand_in_the_order_of_their_changes(stores: Stores) -> Non
 
 
 async def test_a_change_of_events_alone_is_always_stored(stores: Stores) -> None:
-    store = stores.open()
+    store = await stores.open()
     stored = await at_once(*(store.commit(Change(events=(event(number=number),))) for number in range(50)))
     assert all(stored)
     assert {entry.details["number"] for _, entry in await store.events()} == set(range(50))
 
 
 async def test_events_are_read_page_by_page(stores: Stores) -> None:
-    store = stores.open()
+    store = await stores.open()
     for number in range(10):
         assert await store.commit(Change(events=(event(number=number),)))
     pages: list[list[int | str]] = []
@@ -454,8 +454,54 @@ async def test_events_are_read_page_by_page(stores: Stores) -> None:
     assert [entry.details["number"] for _, entry in await store.events(after=last)] == [10]
 
 
+async def test_users_are_read_page_by_page(stores: Stores) -> None:
+    store = await stores.open()
+    assert list(await store.users()) == []
+    users = [make_user(id=UserId(number)) for number in (-(2**63), -1, 0, 1, 9, 10, 2**63 - 1)]
+    for user in users[::-1]:
+        assert await store.commit(Change(user=user))
+    assert list(await store.users()) == users
+    assert list(await store.users(limit=2)) == users[:2]
+    assert list(await store.users(after=UserId(-1), limit=2)) == users[2:4]
+    assert list(await store.users(after=UserId(2), limit=9)) == users[4:]
+    assert list(await store.users(after=users[-1].id)) == []
+    assert list(await store.users(limit=0)) == []
+    assert await store.commit(Change(user=next_user(users[0])))
+    assert (await store.users(limit=1))[0] == next_user(users[0])
+
+
+async def test_old_events_are_forgotten_and_the_others_keep_their_numbers(stores: Stores) -> None:
+    store = await stores.open()
+    assert await store.forget(after(NOW, 9), limit=9) == 0
+    told = tuple(replace(event(), at=after(NOW, second)) for second in (0, 1, 5, 2, 6))
+    assert await store.commit(Change(events=told))
+    trail = list(await store.events())
+    assert [await store.forget(before, limit=9) for before in (NOW, after(NOW, 1))] == [0, 1]
+    assert await store.forget(after(NOW, 2), limit=0) == 0
+    assert list(await store.events()) == trail[1:]
+    # The third is not old enough; the fourth is, and stands behind it.
+    assert await store.forget(after(NOW, 3), limit=9) == 1
+    assert list(await store.events()) == trail[2:]
+    assert await store.forget(after(NOW, 7), limit=1) == 1
+    assert await store.forget(after(NOW, 7), limit=9) == 1
+    assert await store.forget(after(NOW, 7), limit=9) == 0
+    store = await stores.reopen(store)
+    assert list(await store.events()) == trail[4:]
+    assert await store.commit(Change(events=(event(),)))
+    assert [number for number, _ in await store.events(after=trail[4][0])] > [trail[4][0]]
+    assert len(await store.events()) == 2
+
+
+async def test_a_store_that_works_answers_and_changes_nothing(stores: Stores) -> None:
+    store = await stores.open()
+    token = await ready(store)
+    await store.ping()
+    assert await store.token(token.id) == token
+    assert len(await store.events()) == 0
+
+
 async def test_reopening_loses_nothing(stores: Stores) -> None:
-    store = stores.open()
+    store = await stores.open()
     token, user = await ready(store), await with_user(store)
     destination = Destination(id=b"digest", sent_at=(NOW,), version=1)
     application, owner = make_application(make_key()), make_owner()
@@ -477,7 +523,7 @@ async def test_reopening_loses_nothing(stores: Stores) -> None:
 
 
 async def test_closing_finishes_what_was_accepted(stores: Stores) -> None:
-    store = stores.open()
+    store = await stores.open()
     users = [make_user(id=UserId(number)) for number in range(100)]
     waiting = [asyncio.ensure_future(store.commit(Change(user=user))) for user in users]
     await asyncio.sleep(0)
@@ -487,7 +533,7 @@ async def test_closing_finishes_what_was_accepted(stores: Stores) -> None:
 
 
 async def test_a_closed_store_refuses_everything(stores: Stores) -> None:
-    store = stores.open()
+    store = await stores.open()
     token, user = await ready(store), await with_user(store)
     await store.close()
     refused = await asyncio.gather(
@@ -499,14 +545,17 @@ async def test_a_closed_store_refuses_everything(stores: Stores) -> None:
         store.commit(Change(token=next_version(token))),
         store.sweep(NOW, limit=1),
         store.events(),
+        store.users(),
+        store.forget(NOW, limit=1),
+        store.ping(),
         return_exceptions=True,
     )
-    assert [type(answer) for answer in refused] == [StoreUnavailableError] * 8
-    assert await stores.open().token(token.id) == token
+    assert [type(answer) for answer in refused] == [StoreUnavailableError] * 11
+    assert await (await stores.open()).token(token.id) == token
 
 
 async def test_a_caller_that_goes_away_hinders_nobody(stores: Stores) -> None:
-    store = stores.open()
+    store = await stores.open()
     gone = [
         asyncio.ensure_future(store.commit(Change(user=make_user(id=UserId(number))))) for number in range(20)
     ]
@@ -526,7 +575,7 @@ async def test_a_caller_that_goes_away_hinders_nobody(stores: Stores) -> None:
 
 async def test_a_sweep_takes_what_is_over_since_a_day(stores: Stores) -> None:
     """One millisecond less than a day after its expiry a token stays; a day after it, it goes."""
-    store = stores.open()
+    store = await stores.open()
     await with_user(store)
     owners = make_owner(), make_owner(None, b"given back")
     assert await store.commit(Change(application=make_application(), owners=owners))
@@ -547,7 +596,7 @@ async def test_a_sweep_takes_what_is_over_since_a_day(stores: Stores) -> None:
 
 
 async def test_a_sweep_takes_no_more_than_it_may(stores: Stores) -> None:
-    store = stores.open()
+    store = await stores.open()
     for number in range(10):
         sent = Destination(id=number.to_bytes(32), sent_at=(NOW,), version=1)
         assert await store.commit(Change(token=make_token(id=number.to_bytes(32)), destination=sent))
@@ -556,7 +605,7 @@ async def test_a_sweep_takes_no_more_than_it_may(stores: Stores) -> None:
 
 
 async def test_a_token_that_was_swept_is_unknown_and_can_be_stored_anew(stores: Stores) -> None:
-    store = stores.open()
+    store = await stores.open()
     token = await ready(store)
     assert await store.sweep(after(token.expires_at, DAY_SECONDS), limit=100) == 1
     assert await store.token(token.id) is None

@@ -41,7 +41,16 @@ from tests.factories import (
     make_world,
 )
 from tests.store import broken
+from tests.store.postgres import Server
 from tests.store.support import claim, event, make_application, make_key
+from tests.store.valkey import (
+    Cluster as ValkeyCluster,
+    Server as ValkeyServer,
+    patient,
+    shared_cluster,
+    shared_server,
+)
+from tests.stores import Place, fresh_name, fresh_schema
 from watchword.domain.action import Action, Spend
 from watchword.domain.application import ApplicationId
 from watchword.domain.credential import DeviceFingerprint, Phone
@@ -54,7 +63,9 @@ from watchword.engine.engine import Caller, StepUp, identify
 from watchword.engine.recent import Recent
 from watchword.store.base import Store
 from watchword.store.memory import MemoryStore
+from watchword.store.postgres import PostgresStore
 from watchword.store.sqlite import SqliteStore
+from watchword.store.valkey import ValkeyStore
 
 T = TypeVar("T")
 
@@ -83,17 +94,26 @@ class SideBySide(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.folder = tempfile.TemporaryDirectory()
         self.runner = asyncio.Runner()
+        self.begin()
         self.memory = make_world(store=MemoryStore(), limits=LIMITS)
-        self.sqlite = make_world(store=self.open(), limits=LIMITS)
+        self.real = make_world(store=self.open(), limits=LIMITS)
         self.known = {UNKNOWN_OTT}
-        self.events_seen = 0
+        # Numbers grow in each store as that store counts.
+        self.last_seen: dict[int, int] = {}
+
+    def begin(self) -> None:
+        """Make room for an empty store."""
+        self.folder = tempfile.TemporaryDirectory()
 
     def open(self) -> Store:
         """Open the real store."""
         file = Path(self.folder.name) / "store.db"
         return SqliteStore.open(file, synchronous="OFF", checkpoint_pages=50)  # No power is lost here.
+
+    def end(self) -> None:
+        """Let go of the room."""
+        self.folder.cleanup()
 
     def both(self, do: Callable[[World], Awaitable[T]]) -> T:
         """Do the same in both worlds; return what they agree on."""
@@ -102,7 +122,7 @@ class SideBySide(RuleBasedStateMachine):
             return await do(world)
 
         expected = self.runner.run(run(self.memory))
-        assert self.runner.run(run(self.sqlite)) == expected
+        assert self.runner.run(run(self.real)) == expected
         return expected
 
     @initialize()
@@ -198,7 +218,7 @@ class SideBySide(RuleBasedStateMachine):
     @rule(seconds=st.sampled_from([1, 29, 30, 299, 300, 900, DAY_SECONDS - 900, DAY_SECONDS]))
     def wait(self, seconds: int) -> None:
         self.memory.clock.advance(seconds)
-        self.sqlite.clock.advance(seconds)
+        self.real.clock.advance(seconds)
 
     @rule(limit=st.integers(1, 3))
     def sweep(self, limit: int) -> None:
@@ -208,11 +228,11 @@ class SideBySide(RuleBasedStateMachine):
 
     @rule()
     def reopen(self) -> None:
-        self.runner.run(self.sqlite.store.close())
-        engine = self.sqlite.engine
-        self.sqlite.store = engine.store = engine.decider.store = self.open()
+        self.runner.run(self.real.store.close())
+        engine = self.real.engine
+        self.real.store = engine.store = engine.decider.store = self.open()
         # As a server that has just started: it remembers nothing.
-        engine.decider.recent = Recent(self.sqlite.store)
+        engine.decider.recent = Recent(self.real.store)
 
     # --- what must hold -----------------------------------------------------------------------
 
@@ -224,25 +244,25 @@ class SideBySide(RuleBasedStateMachine):
     @invariant()
     def both_hold_the_same(self) -> None:
         async def everything(world: World) -> list[object]:
-            new = [entry for _, entry in await world.store.events(after=self.events_seen)]
+            last = self.last_seen.get(id(world), 0)
+            numbered = await world.store.events(after=last)
+            self.last_seen[id(world)] = max((number for number, _ in numbered), default=last)
             return [
                 *[await world.store.token(identify(ott)) for ott in sorted(self.known)],
                 *[await world.store.user(user_id) for user_id in PEOPLE],
                 *[await world.store.destination(number) for number in NUMBERS],
                 *[await world.store.owner(id_) for id_ in (*CLAIMED, b"other")],
                 *[await world.store.application(id_) for id_ in APPLICATIONS],
-                new,
+                *[entry for _, entry in numbered],
             ]
 
-        *_, new = self.both(everything)
-        assert isinstance(new, list)
-        self.events_seen += len(new)
+        self.both(everything)
 
     def teardown(self) -> None:
-        """Let go of the files."""
-        self.runner.run(self.sqlite.store.close())
+        """Let go of the store."""
+        self.runner.run(self.real.store.close())
         self.runner.close()
-        self.folder.cleanup()
+        self.end()
 
 
 RUN = settings(max_examples=25, stateful_step_count=40, suppress_health_check=[HealthCheck.too_slow])
@@ -250,6 +270,50 @@ RUN = settings(max_examples=25, stateful_step_count=40, suppress_health_check=[H
 
 def test_both_stores_always_hold_the_same() -> None:
     run_state_machine_as_test(SideBySide, settings=RUN)
+
+
+def test_postgresql_always_holds_the_same(postgres: Server) -> None:
+    class OnPostgres(SideBySide):
+        def begin(self) -> None:
+            self.schema = fresh_schema()
+
+        def open(self) -> Store:
+            return self.runner.run(PostgresStore.open(postgres.url, settings=self.schema))
+
+        def end(self) -> None:
+            pass
+
+    # Fewer: each begins with a schema of its own.
+    run_state_machine_as_test(OnPostgres, settings=settings(RUN, max_examples=10))
+
+
+@pytest.mark.parametrize("server", [shared_server, shared_cluster])
+def test_valkey_always_holds_the_same(server: Callable[[], ValkeyServer | ValkeyCluster]) -> None:
+    class OnValkey(SideBySide):
+        def begin(self) -> None:
+            self.settings = patient(fresh_name())
+
+        def open(self) -> Store:
+            return self.runner.run(ValkeyStore.open(server().url, settings=self.settings))
+
+        def end(self) -> None:
+            pass
+
+    run_state_machine_as_test(OnValkey, settings=settings(RUN, max_examples=10))
+
+
+def test_a_split_store_always_holds_the_same(postgres: Server) -> None:
+    class OnBoth(SideBySide):
+        def begin(self) -> None:
+            self.place = Place("split", f"{shared_server().url}+{postgres.url}", fresh_name())
+
+        def open(self) -> Store:
+            return self.runner.run(self.place.open())
+
+        def end(self) -> None:
+            pass
+
+    run_state_machine_as_test(OnBoth, settings=settings(RUN, max_examples=10))
 
 
 @pytest.mark.parametrize(

@@ -189,6 +189,29 @@ async def test_another_process_that_holds_the_file_too_long_is_told(
     other.close()
 
 
+async def test_nobody_waits_behind_others_who_wait_for_another_process(
+    store: SqliteStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each as long as a write may wait, and not first as long as those before it."""
+    monkeypatch.setattr("watchword.store.group.BUSY_SECONDS", 1.0)
+
+    async def told_after(number: int, seconds: float) -> float:
+        await asyncio.sleep(seconds)
+        asked = time.monotonic()
+        with pytest.raises(StoreUnavailableError):
+            await store.commit(Change(token=make_token(id=number.to_bytes(32))))
+        return time.monotonic() - asked
+
+    other = apsw.Connection(str(tmp_path / "store.db"))
+    other.execute("BEGIN IMMEDIATE")
+    waited = await asyncio.gather(*(told_after(number, number / 10) for number in range(10)))
+    other.execute("ROLLBACK")
+    other.close()
+    assert min(waited) > 0.4
+    assert max(waited) < 1.4
+    assert await store.commit(Change(token=make_token()))
+
+
 async def test_a_write_waits_for_another_process(store: SqliteStore, tmp_path: Path) -> None:
     other = apsw.Connection(str(tmp_path / "store.db"))
     other.execute("BEGIN IMMEDIATE")

@@ -184,7 +184,7 @@ def test_what_a_closed_loop_left_behind_is_ended_and_told(file: File) -> None:
         left.run_until_complete(asyncio.sleep(0))
     waiting = left.create_task(file.commit.submit(2))
     left.run_until_complete(asyncio.sleep(0))
-    ((_, future),) = file.commit._waiting  # noqa: SLF001 - a task of a closed loop cannot be asked.
+    ((_, future, _),) = file.commit._waiting  # noqa: SLF001 - a task of a closed loop cannot be asked.
     left.close()
     other.close()  # Now the thread's BEGIN succeeds, and no loop goes on with it.
     assert asyncio.run(asyncio.wait_for(file.commit.submit(3), timeout=5)) == 3

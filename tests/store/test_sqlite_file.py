@@ -27,8 +27,7 @@ from watchword.domain.decision import Change
 from watchword.domain.destination import Destination
 from watchword.domain.token import Cleared, TokenId
 from watchword.domain.user import UserId
-from watchword.store.base import StoreUnavailableError
-from watchword.store.codec import StoreCorruptError
+from watchword.store.base import StoreCorruptError, StoreUnavailableError, UnreadableUser
 from watchword.store.group import Database
 from watchword.store.sqlite import SqliteStore, UnusableFileError, file_system, migrate, migrations
 
@@ -57,7 +56,7 @@ def tables(connection: Database) -> set[str]:
 
 def test_a_new_file_gets_every_step_once(connection: Database) -> None:
     assert migrate(connection) == len(migrations()) > 0
-    assert tables(connection) == {"token", "user", "destination", "event", "application", "owner"}
+    assert tables(connection) == {"token", "user", "destination", "event", "application", "owner", "about"}
     assert migrate(connection) == 0
 
 
@@ -130,7 +129,7 @@ def test_a_file_of_a_newer_version_is_refused(connection: Database, file: Path) 
 
 
 def test_the_steps_are_numbered_without_a_gap() -> None:
-    folder = Path(__file__).parents[2] / "src/watchword/store/migrations"
+    folder = Path(__file__).parents[2] / "src/watchword/store/migrations/sqlite"
     names = sorted(step.name for step in folder.glob("*.sql"))
     assert [name.split("_")[0] for name in names] == [f"{number:04}" for number in range(1, len(names) + 1)]
     assert len(migrations()) == len(names)
@@ -235,6 +234,10 @@ async def test_a_row_that_was_damaged_is_reported(file: Path, connection: Databa
     ):
         with pytest.raises(StoreCorruptError):
             await look_up
+    assert await store.commit(Change(user=make_user(id=GRACE)))
+    # Who goes through all users is stopped by none.
+    expected = {GRACE: make_user(id=GRACE), ADA: UnreadableUser(ADA)}
+    assert list(await store.users()) == [expected[id_] for id_ in sorted(expected)]
     await store.close()
 
 

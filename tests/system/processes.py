@@ -1,10 +1,10 @@
-"""A real sandbox in processes of its own: started, signalled and killed as from a shell."""
+"""A real sandbox, or server, in processes of its own: started, signalled and killed as from a shell."""
 
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from threading import Event, Thread
@@ -12,39 +12,48 @@ from types import TracebackType
 from typing import IO, Self
 from urllib.parse import urlsplit
 
+from tests.serving.support import environment
+from tests.stores import chosen, sandbox_command
+
 COMMAND = Path(sys.executable).with_name("watchword")
 READY_SECONDS = 60.0
 END_SECONDS = 30.0
 
 
-def environment() -> Mapping[str, str]:
-    """Return an environment that sets nothing of the product's, and measures no coverage."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(("WATCHWORD", "COV"))}
-
-
 class Running:
     """
-    One ``watchword sandbox``, in a process group of its own.
+    One ``watchword sandbox``, or another command that serves, in a process group of its own.
 
     Both streams are read as they come, so that no pipe fills up. Standard output ends when the
     last process of the group has: that is how an orphan would show.
     """
 
-    def __init__(self, *options: str | Path, umask: int = -1) -> None:
+    def __init__(
+        self,
+        *options: str | Path,
+        command: Sequence[str] = ("sandbox", "--port", "0"),
+        release: Path | None = None,
+        umask: int = -1,
+    ) -> None:
         """
         Start it on a free port, and wait until it says that it is ready.
 
         Args:
+            command: Which command; ``serve`` has its port in its file.
+            release: Where another release is to be found than the one that is installed.
             umask: What the processes may not give away of their files; by default as ours.
         """
+        program: Sequence[str | Path] = (COMMAND, *command)
+        if command[0] == "sandbox" and "--data" not in options and chosen().kind != "memory":
+            program = (sys.executable, *sandbox_command())
         self._process = subprocess.Popen(
-            [COMMAND, "sandbox", "--port", "0", *options],
+            [*program, *options],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
             umask=umask,
-            env=environment(),
+            env=environment(release),
         )
         self._lines: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
         self._announced = Event()

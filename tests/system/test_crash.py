@@ -26,7 +26,7 @@ import apsw
 import pytest
 
 from tests.system.processes import Running
-from tests.system.wire import CODE, Address, Answer, Person, Wire
+from tests.system.wire import CODE, Address, Answer, AsyncWire, Person, Wire
 
 ROUNDS = 200
 LANES = 4
@@ -55,39 +55,6 @@ match = ["POST /v3/profiles/{profileId}/batch-payments/{batchGroupId}/payments"]
 """Two kinds of payment: a quick one that spends before the handler, a slow one that reserves."""
 
 Step = Literal["issue", "pin", "trigger", "verify", "spend"]
-
-
-class AsyncWire:
-    """A connection, and the few things of HTTP that the load needs."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader, self._writer = reader, writer
-
-    @classmethod
-    async def open(cls, address: Address) -> "AsyncWire":
-        return cls(*await asyncio.open_connection(*address))
-
-    async def send(self, request: bytes) -> Answer:
-        """
-        Exchange a request for an answer.
-
-        Raises:
-            ConnectionError: The whole of an answer never came.
-        """
-        self._writer.write(request)
-        try:
-            head = await self._reader.readuntil(b"\r\n\r\n")
-            first, *lines = head.decode("latin-1").split("\r\n")[:-2]
-            pairs = (line.partition(":") for line in lines)
-            headers = tuple((name.lower(), value.strip()) for name, _, value in pairs)
-            length = int(dict(headers)["content-length"])
-            body = await self._reader.readexactly(length)
-        except asyncio.IncompleteReadError as error:
-            raise ConnectionError from error
-        return Answer(int(first.split(" ")[1]), headers, body)
-
-    def close(self) -> None:
-        self._writer.close()
 
 
 @dataclass
@@ -356,6 +323,7 @@ def make_batch_payer(wire: Wire) -> Client:
 
 
 @pytest.mark.slow
+@pytest.mark.attack(152)
 @pytest.mark.timeout(900)
 def test_no_crash_lets_a_second_request_through_or_loses_what_was_acknowledged(tmp_path: Path) -> None:
     seed = random.randrange(2**32)

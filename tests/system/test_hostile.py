@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.serving.support import environment
 from tests.system.conftest import ADA_PIN
-from tests.system.processes import COMMAND, Running, environment
+from tests.system.processes import COMMAND, Running
 from tests.system.wire import CODE, Person, Wire, encode
 
 PAYMENT = "/v3/profiles/435036/transfers/16521632/payments"

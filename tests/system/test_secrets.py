@@ -30,7 +30,7 @@ from watchword.domain.credential import Credential, DeviceFingerprint, Phone, Pi
 from watchword.domain.method import Method
 from watchword.domain.token import OneTimeToken, Pending
 from watchword.domain.user import UserSecurity
-from watchword.methods.keyring import Keyring
+from watchword.methods.keyring import Keyring, Purpose, Tampered
 from watchword.methods.phone import PhoneMethod
 from watchword.store import codec
 
@@ -387,9 +387,15 @@ def test_a_dump_without_the_keys_gives_no_pin_and_no_code_away(story: Story) -> 
     # The code is there, for whoever has the keys and for nobody else.
     kept: dict[str, Any] = msgspec.json.decode((story.folder / "keys.json").read_bytes())
     keys = {int(number): base64.b64decode(key) for number, key in kept["keys"].items()}
-    for ring, right in ((keys, True), ({1: bytes(32)}, False), ({1: bytes(range(32))}, False)):
-        phone = PhoneMethod(Keyring(ring, active=1), Method.SMS)
-        assert phone.verify(CODE, user=records.user, token=records.token) is right
+    phone = PhoneMethod(Keyring(keys, active=1), Method.SMS)
+    assert phone.verify(CODE, user=records.user, token=records.token)
+    fields = str(records.user.id).encode(), records.token.id, b"SMS", PHONE.encode(), CODE.encode()
+    assert Keyring(keys, active=1).digest(Purpose.CODE, *fields) == state.code.digest
+    for guessed in (bytes(32), bytes(range(32))):
+        ring = Keyring({1: guessed}, active=1)
+        assert ring.digest(Purpose.CODE, *fields) != state.code.digest
+        with pytest.raises(Tampered):
+            PhoneMethod(ring, Method.SMS).verify(CODE, user=records.user, token=records.token)
 
 
 # --- a thief who can write --------------------------------------------------------------------
@@ -432,7 +438,7 @@ def with_the_secret_of(other: Credential, mine: Credential) -> Credential:
             return replace(mine, sealed=other.sealed)
         case DeviceFingerprint():
             assert isinstance(other, DeviceFingerprint)
-            return replace(mine, digest=other.digest)
+            return replace(mine, sealed=other.sealed)
         case _:
             raise TypeError(mine)
 
@@ -533,7 +539,7 @@ NOT_OURS = (503, "service.unavailable")
             "partner-device-fingerprint/verify",
             "deviceFingerprint",
             FINGERPRINTS,
-            (400, "device.fingerprint.incorrect"),
+            NOT_OURS,
         ),
     ],
 )

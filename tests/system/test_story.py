@@ -20,8 +20,9 @@ from typing import Any
 import httpx2
 import pytest
 
+from tests.serving.support import environment
 from tests.system.conftest import ADA_PIN
-from tests.system.processes import COMMAND, Running, environment
+from tests.system.processes import COMMAND, Running
 from tests.system.wire import CODE, Person, Wire
 from watchword.client import Auth, Choice, SecretQuestion, StaticResolver
 

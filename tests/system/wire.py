@@ -1,5 +1,6 @@
 """HTTP as bytes on sockets: a small client that sends exactly what it is told to."""
 
+import asyncio
 import json
 import socket
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -145,6 +146,40 @@ class Wire:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+class AsyncWire:
+    """The same for many at once: a connection, and the few things of HTTP that a load needs."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader, self._writer = reader, writer
+
+    @classmethod
+    async def open(cls, address: Address) -> Self:
+        return cls(*await asyncio.open_connection(*address))
+
+    async def send(self, request: bytes) -> Answer:
+        """
+        Exchange a request for an answer.
+
+        Raises:
+            ConnectionError: The whole of an answer never came.
+        """
+        self._writer.write(request)
+        try:
+            head = await self._reader.readuntil(b"\r\n\r\n")
+            first, *lines = head.decode("latin-1").split("\r\n")[:-2]
+            pairs = (line.partition(":") for line in lines)
+            headers = tuple((name.lower(), value.strip()) for name, _, value in pairs)
+            status = int(first.split(" ")[1])
+            length = 0 if status == 204 else int(dict(headers)["content-length"])
+            body = await self._reader.readexactly(length)
+        except asyncio.IncompleteReadError as error:
+            raise ConnectionError from error
+        return Answer(status, headers, body)
+
+    def close(self) -> None:
+        self._writer.close()
 
 
 def volley(wires: Sequence[Wire], requests: Sequence[bytes]) -> list[Answer]:

@@ -1,13 +1,10 @@
-"""
-The checklist of the public protocol for a compatible server, one test a line.
-
-Number 12, the hosted approval page, is not here: the page is not built yet.
-"""
+"""The checklist of the public protocol for a compatible server, one test a line."""
 
 import json
 import re
 import uuid
 from collections.abc import Mapping
+from urllib.parse import urlencode
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -282,6 +279,32 @@ JSON = {"Content-Type": "application/json"}
 
 def bytes_of(body: Mapping[str, object]) -> bytes:
     return json.dumps(body).encode()
+
+
+def test_12_the_approval_page_opens_by_a_form_and_is_harmless_without_one(wire: Wire, ada: Person) -> None:
+    bare = wire.call("GET", "/approve-api-action/")
+    assert bare.status == 200
+    form = {
+        "ott": ada.pay().ott,
+        "libVersion": "0.9.5",
+        "parentHostname": "localhost",
+        "flow": "iframe",
+    }
+    headers = {"Content-Type": "application/x-www-form-urlencoded", "Origin": "http://localhost:5173"}
+    page = wire.call("POST", "/approve-api-action/", headers.items(), urlencode(form).encode())
+    assert page.status == 200
+    for answer in (bare, page):
+        assert (answer.header("content-type") or "").startswith("text/html")
+        assert answer.header("x-frame-options") is None
+        assert answer.header("cross-origin-opener-policy") is None
+    assert (page.header("content-security-policy") or "").endswith("frame-ancestors http://localhost:5173")
+    script = re.search(rb'src="(/approve-api-action/static/page\.[^"]+)"', page.body)
+    assert script is not None
+    text = wire.call("GET", script[1].decode()).body.decode()
+    assert 'data-on-close="tw-approve-api-action-closed"' in page.body.decode()
+    # The other two stand on the screens that they are about; tests/page has them all, in a browser.
+    assert "tw-approve-api-action-" in text
+    assert "postMessage" in text
 
 
 def test_13_every_answer_can_be_traced_and_a_429_says_when_to_come_again(wire: Wire, ada: Person) -> None:

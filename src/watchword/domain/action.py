@@ -118,6 +118,8 @@ class Action:
         name: ``<DOMAIN>__<ACTION>``, the ``actionType`` of the wire.
         challenges: Explicit lists of methods, primary first, one a challenge; None for the default
             by risk.
+        title: What it is in the customer's words, by language tag; under no tag, for every language.
+        show: Where the JSON body has what the customer is shown: keys of details, and JSON Pointers.
     """
 
     name: str
@@ -126,6 +128,8 @@ class Action:
     challenges: tuple[tuple[Method, ...], ...] | None = None
     bind: Bind = Bind.ACTION
     spend: Spend = Spend.BEFORE
+    title: tuple[tuple[str, str], ...] = ()
+    show: tuple[tuple[str, str], ...] = ()
 
 
 AUTHORISE_SESSION = Action(name="IDENTITY__AUTHORISE_SESSION", risk=Risk.LOW)

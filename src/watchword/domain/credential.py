@@ -34,10 +34,10 @@ class Phone:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeviceFingerprint:
-    """A device fingerprint: digested under a server key."""
+    """A device fingerprint: digested, and the digest encrypted."""
 
     id: str
-    digest: bytes
+    sealed: bytes
     enrolled_at: Instant
     disabled: bool = False
 

@@ -73,7 +73,7 @@ def add(
     new: Credential,
     *,
     repeated: bool = False,
-    owner: Owner | None = None,
+    owners: tuple[Owner, ...] = (),
     given_back: tuple[Owner, ...] = (),
     open_tokens: tuple[OneTimeToken, ...] = (),
     application: str | None = None,
@@ -86,7 +86,7 @@ def add(
 
     Args:
         repeated: The user has this very one already.
-        owner: Who owns what can have one owner only: a phone number.
+        owners: Who owns what can have one owner only: a phone number, by each of its names.
         given_back: What the disabled ones stood for that make room.
         open_tokens: The tokens that ``user.still_open`` names.
         application: The application that does it for the user; None for the user himself.
@@ -99,7 +99,7 @@ def add(
     """
     kind = KINDS[type(new)]
     refusal = _locked(user, application, now)
-    if refusal is None and owner is not None and (repeated or owner.user_id not in {None, user.id}):
+    if refusal is None and owners and (repeated or _taken(owners, user)):
         return Refusal(Reason.TAKEN)
     refusal = can_add(user, kind, repeated=repeated, application=application, limits=limits, now=now)
     if refusal is not None:
@@ -115,10 +115,7 @@ def add(
         user,
         credentials=(*kept, new),
         preferred=user.preferred,
-        owners=(
-            *(each.taken(None) for each in given_back),
-            *(() if owner is None else (owner.taken(user.id),)),
-        ),
+        owners=_claimed(owners, given_back, user),
         open_tokens=open_tokens,
         details=_details("added", kind, application),
         now=now,
@@ -154,8 +151,8 @@ def substitute(
     credential_id: str,
     new: Credential,
     *,
-    owner: Owner | None = None,
-    given_back: Owner | None = None,
+    owners: tuple[Owner, ...] = (),
+    given_back: tuple[Owner, ...] = (),
     open_tokens: tuple[OneTimeToken, ...] = (),
     application: str | None = None,
     now: Instant,
@@ -164,7 +161,7 @@ def substitute(
     Put *new* in the place of a credential of the same kind.
 
     Args:
-        owner: Who owns what *new* stands for.
+        owners: Who owns what *new* stands for, by each of its names.
         given_back: What the old one stood for, and its user owns.
     """
     old = _find(user, credential_id, KINDS[type(new)])
@@ -173,17 +170,13 @@ def substitute(
         return refusal
     if old is None:
         return Refusal(Reason.NOT_SET_UP)
-    if owner is not None and owner.user_id not in {None, user.id}:
+    if _taken(owners, user):
         return Refusal(Reason.TAKEN)
-    owners = [] if given_back is None else [given_back.taken(None)]
-    if owner is not None:
-        owners = [each for each in owners if each.id != owner.id]
-        owners.append(owner.taken(user.id))
     return change(
         user,
         credentials=tuple(new if each is old else each for each in user.credentials),
         preferred=user.preferred,
-        owners=tuple(owners),
+        owners=_claimed(owners, given_back, user),
         open_tokens=open_tokens,
         details=_details("replaced", KINDS[type(new)], application),
         now=now,
@@ -195,7 +188,7 @@ def remove(
     kind: CredentialKind,
     credential_id: str | None = None,
     *,
-    given_back: Owner | None = None,
+    given_back: tuple[Owner, ...] = (),
     open_tokens: tuple[OneTimeToken, ...] = (),
     application: str | None = None,
     now: Instant,
@@ -221,7 +214,7 @@ def remove(
         user,
         credentials=kept,
         preferred=user.preferred if user.preferred is None or user.preferred.credential in still else None,
-        owners=() if given_back is None else (given_back.taken(None),),
+        owners=_claimed((), given_back, user),
         open_tokens=open_tokens,
         details=_details("removed", kind, application),
         now=now,
@@ -261,6 +254,18 @@ def change(
         revoked=voided,
         events=(changed, *events),
     )
+
+
+def _taken(owners: tuple[Owner, ...], user: UserSecurity) -> bool:
+    return any(each.user_id not in {None, user.id} for each in owners)
+
+
+def _claimed(
+    owners: tuple[Owner, ...], given_back: tuple[Owner, ...], user: UserSecurity
+) -> tuple[Owner, ...]:
+    kept = {each.id for each in owners}
+    freed = (each.taken(None) for each in given_back if each.id not in kept)
+    return (*freed, *(each.taken(user.id) for each in owners))
 
 
 def _locked(user: UserSecurity, application: str | None, now: Instant) -> Refusal | None:

@@ -57,3 +57,23 @@ class Limits:
 
 
 DAY_SECONDS = 24 * 60 * 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retention:
+    """
+    How long is kept what is over.
+
+    Attributes:
+        tokens_days: A token, from its expiry.
+        audit_days: An event; 0 for ever.
+    """
+
+    tokens_days: int = 1
+    audit_days: int = 0
+
+
+KEEP = Retention()
+
+CLOCKS_APART_SECONDS = 300
+"""How far the clocks of servers may be apart; what is from later than that is not believed."""

@@ -79,6 +79,12 @@ class Attempts:
         """Return how many failures of *factor* are left before the lock."""
         return limits.failures - max(self.failures.of(factor), self.consecutive)
 
+    def exhausted(self, limits: Limits) -> tuple[Factor, ...]:
+        """Return the factors whose streak is as long as one may be: they prove nothing any more."""
+        if self.streak == ZERO:
+            return ()
+        return tuple(each for each in Factor if 0 < disable_after(each, limits) <= self.streak.of(each))
+
     def succeeded(self, factor: Factor) -> "Attempts":
         """Count a success of *factor*."""
         return replace(

@@ -2,8 +2,9 @@
 The one-time token (OTT): the state holder of one step-up.
 
 A state holds only its own data. Expired is computed, never stored: a token past ``expires_at``,
-or past the time it may stay cleared, is over whatever its state. What can be done with a token in
-which state stands in ``verbs``.
+or past the time it may stay cleared, is over whatever its state. So is one that was issued long after
+now: where a clock was set back, no token is good before its time, though it may come to be again. What
+can be done with a token in which state stands in ``verbs``.
 """
 
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from watchword.domain.binding import Binding
 from watchword.domain.challenge import Challenge, open_methods
 from watchword.domain.decision import Reason
 from watchword.domain.instant import Instant, after
-from watchword.domain.limits import Limits
+from watchword.domain.limits import CLOCKS_APART_SECONDS, Limits
 from watchword.domain.method import Method
 from watchword.domain.user import UserId
 
@@ -98,6 +99,9 @@ class OneTimeToken:
         factors: How many different factors the passed methods must cover.
         binding: The request it was issued for; compared where *bind* says so.
         sends: What was sent for it, by channel.
+        application: The application whose user's call it was issued for, by client id.
+        details: What is approved, sealed, to be shown to the user.
+        page: The digest of the handle of the approval page that is open for it; empty for none.
         version: One more with each stored change; 1 is the issue.
     """
 
@@ -114,6 +118,9 @@ class OneTimeToken:
     expires_at: Instant
     state: State
     sends: tuple[Sends, ...] = ()
+    application: str | None = None
+    details: bytes = b""
+    page: bytes = b""
     version: int = 1
 
     def good_until(self, limits: Limits) -> Instant:
@@ -134,6 +141,10 @@ class OneTimeToken:
             case _:
                 assert_never(self.state)
 
+    def is_early(self, now: Instant) -> bool:
+        """Tell whether it was issued under a clock that is ahead, or one that was set back since."""
+        return now < after(self.issued_at, -CLOCKS_APART_SECONDS)
+
     def open_methods(self) -> list[tuple[Method, ...]]:
         """Return, for each challenge, the methods that would pass it now."""
         return open_methods(self.challenges, factors=self.factors)
@@ -149,6 +160,6 @@ def refused_as(token: OneTimeToken, *, limits: Limits, now: Instant) -> Reason |
         case Reserved():
             return Reason.RESERVED
         case Pending() | Cleared():
-            return None if now < token.good_until(limits) else Reason.EXPIRED
+            return None if now < token.good_until(limits) and not token.is_early(now) else Reason.EXPIRED
         case _:
             assert_never(token.state)

@@ -12,7 +12,7 @@ from typing import NewType
 from watchword.domain.action import Risk
 from watchword.domain.credential import KINDS, Credential, Phone
 from watchword.domain.instant import NEVER, Instant, after
-from watchword.domain.limits import Limits
+from watchword.domain.limits import CLOCKS_APART_SECONDS, Limits
 from watchword.domain.lockout import NO_ATTEMPTS, Attempts
 from watchword.domain.method import CredentialKind, Method
 
@@ -92,9 +92,16 @@ class UserSecurity:
             if isinstance(credential, Phone) and credential_id in {None, credential.id}
         )
 
-    def in_session(self, now: Instant) -> bool:
-        """Tell whether low-risk actions need no challenge now."""
-        return now < self.session_until
+    def session(self, *, limits: Limits, now: Instant) -> Instant:
+        """
+        Return the end of the low-risk session that is open now; NEVER for none.
+
+        One that would be open for longer than sessions are was opened under a clock that is ahead, or
+        under a longer limit: it is none.
+        """
+        longest = after(now, limits.session_seconds + CLOCKS_APART_SECONDS)
+        is_open = limits.session_seconds > 0 and now < self.session_until <= longest
+        return self.session_until if is_open else NEVER
 
     def still_open(self, now: Instant) -> tuple[OpenToken, ...]:
         """Return the tokens that may still be open, oldest first."""

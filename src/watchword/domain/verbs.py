@@ -3,17 +3,17 @@ The verbs of a one-time token: functions of records, facts and the time.
 
 The whole table of state and verb, where ``-`` refuses:
 
-=========  =======  ========  ================  =======  ========  =======  =======
-state      trigger  verify    spend             reserve  confirm   release  revoke
-=========  =======  ========  ================  =======  ========  =======  =======
-Pending    Pending  Pending,  -                 -        -         -        Revoked
+=========  =======  ========  =========  ==========  =======  ========  =======  =======  =======
+state      trigger  verify    open_page  close_page  spend    reserve   confirm  release  revoke
+=========  =======  ========  =========  ==========  =======  ========  =======  =======  =======
+Pending    Pending  Pending,  Pending    Pending     -        -         -        -        Revoked
                     Cleared
-Cleared    -        -         Spent             Reserved -         -        Revoked
-Reserved   -        -         -                 -        Spent     Cleared  Revoked
-Spent      -        -         -                 -        -         -        -
-Revoked    -        -         -                 -        -         -        -
-(expired)  -        -         -                 -        Spent     -        -
-=========  =======  ========  ================  =======  ========  =======  =======
+Cleared    -        -         Cleared    Cleared     Spent    Reserved  -        -        Revoked
+Reserved   -        -         -          -           -        -         Spent    Cleared  Revoked
+Spent      -        -         -          -           -        -         -        -        -
+Revoked    -        -         -          -           -        -         -        -        -
+(expired)  -        -         -          -           -        -         Spent    -        -
+=========  =======  ========  =========  ==========  =======  ========  =======  =======  =======
 
 ``issue`` makes a Pending token. ``spend`` is the one step that lets a request through; with
 ``spend = "on-success"`` it is ``reserve``, then ``confirm`` or ``release``. A lease that has run
@@ -32,8 +32,7 @@ from watchword.domain.decision import Change, Event, EventName, Reason, Refusal,
 from watchword.domain.destination import Destination
 from watchword.domain.instant import NEVER, Instant, after, seconds_until
 from watchword.domain.limits import Limits
-from watchword.domain.lockout import disable_after
-from watchword.domain.method import CredentialKind, Method
+from watchword.domain.method import Method
 from watchword.domain.policy import Required
 from watchword.domain.token import (
     Cleared,
@@ -65,6 +64,8 @@ def issue(
     oldest: tuple[OneTimeToken, ...] = (),
     presented: Reason | None = None,
     owner: UserId | None = None,
+    application: str | None = None,
+    details: bytes = b"",
     limits: Limits,
     now: Instant,
 ) -> Change | Refusal:
@@ -77,6 +78,8 @@ def issue(
             allowed: those that are really open and too many are revoked, the oldest first.
         presented: Why the token that came with the request was refused; for the audit.
         owner: Whose that token is, where it is another user's; for the audit.
+        application: The application whose user calls.
+        details: What is approved, sealed.
     """
     if user.attempts.is_locked(now):
         return Refusal(Reason.LOCKED, retry_after=seconds_until(user.attempts.locked_until, now))
@@ -96,6 +99,8 @@ def issue(
         issued_at=now,
         expires_at=after(now, limits.token_seconds),
         state=Pending(),
+        application=application,
+        details=details,
     )
     entries = user.still_open(now)
     revoked: tuple[OneTimeToken, ...] = ()
@@ -105,23 +110,54 @@ def issue(
         revoked = tuple(_revoked(other, why="too-many", now=now) for other in truly_open[:surplus])
         kept = {other.id for other in truly_open[surplus:]}
         entries = tuple(entry for entry in entries if entry.id in kept)
-    details: dict[str, str | int] = {"action": action.name, "risk": action.risk.value}
+    noted: dict[str, str | int] = {"action": action.name, "risk": action.risk.value}
     if presented is not None:
-        details["presented"] = presented.value
+        noted["presented"] = presented.value
     if owner is not None:
-        details["owner"] = owner
+        noted["owner"] = owner
     return Change(
         token=token,
         user=replace(
             user,
             version=user.version + 1,
+            session_until=user.session(limits=limits, now=now),
             open_tokens=(*entries, OpenToken(token_id, token.expires_at)),
         ),
         revoked=revoked,
         events=(
-            _event(token, EventName.TOKEN_ISSUED, now, details),
+            _event(token, EventName.TOKEN_ISSUED, now, noted),
             *(_event(other, EventName.TOKEN_REVOKED, now, {"why": "too-many"}) for other in revoked),
         ),
+    )
+
+
+# --- open: the approval page ------------------------------------------------------------------
+
+
+def open_page(token: OneTimeToken, handle: bytes, *, limits: Limits, now: Instant) -> Change | Refusal:
+    """
+    Open the approval page for a token; the page that was open before is dead from now on.
+
+    Args:
+        handle: The digest of what the new page proves itself by.
+    """
+    over = refused_as(token, limits=limits, now=now)
+    if over is not None:
+        return Refusal(over)
+    return Change(
+        token=_advance(token, token.state, page=handle),
+        events=(_event(token, EventName.PAGE_OPENED, now, {"action": token.action}),),
+    )
+
+
+def close_page(token: OneTimeToken, *, limits: Limits, now: Instant) -> Change | Refusal:
+    """Close the approval page of a token, as its customer asked; the token stays as good as it was."""
+    over = refused_as(token, limits=limits, now=now)
+    if over is not None:
+        return Refusal(over)
+    return Change(
+        token=_advance(token, token.state, page=b""),
+        events=(_event(token, EventName.PAGE_CLOSED, now, {"action": token.action}),),
     )
 
 
@@ -138,7 +174,11 @@ def _not_open_to(
     if user.attempts.is_locked(now):
         return Refusal(Reason.LOCKED, retry_after=seconds_until(user.attempts.locked_until, now))
     # A credential can be disabled while tokens are open that were issued on it.
-    if not user.has(method.credential) or not any(method in offer for offer in token.open_methods()):
+    if (
+        not user.has(method.credential)
+        or method.factor in user.attempts.exhausted(limits)
+        or not any(method in offer for offer in token.open_methods())
+    ):
         return Refusal(Reason.NOT_OFFERED)
     return None
 
@@ -239,19 +279,14 @@ def verify(
     *,
     right: bool,
     user: UserSecurity,
-    open_tokens: tuple[OneTimeToken, ...] = (),
     limits: Limits,
     now: Instant,
 ) -> Change | Refusal:
     """
-    Count one answer by *method*, right or wrong.
+    Count one answer by *method*, right or wrong; what it exhausts, ``disable_exhausted`` disables next.
 
     The user's record is written whatever the answer, so that of answers given at once each one
     meets the counts that the one before it left.
-
-    Args:
-        open_tokens: The tokens that ``user.still_open`` names, needed where a wrong answer
-            ``may_disable``.
 
     Returns:
         A ``WrongAnswer`` with the attempts left; a ``Change`` that passed a challenge and maybe
@@ -261,7 +296,7 @@ def verify(
     if refusal is not None:
         return refusal
     if not right:
-        return _failed(token, method, user=user, open_tokens=open_tokens, limits=limits, now=now)
+        return _failed(token, method, user=user, limits=limits, now=now)
     challenges = pass_by(token.challenges, method, factors=token.factors)
     # can_verify found the token pending, and a challenge open to this method.
     assert challenges is not None
@@ -277,7 +312,9 @@ def verify(
             user=replace(user, version=user.version + 1, attempts=attempts),
             events=(passed,),
         )
-    session_until = max(user.session_until, after(now, limits.session_seconds))
+    session_until = user.session(limits=limits, now=now)
+    if limits.session_seconds:  # Else a clock that goes back would open one.
+        session_until = max(session_until, after(now, limits.session_seconds))
     return Change(
         token=_advance(token, Cleared(now), challenges=challenges),
         user=replace(user, version=user.version + 1, attempts=attempts, session_until=session_until),
@@ -285,18 +322,11 @@ def verify(
     )
 
 
-def may_disable(user: UserSecurity, method: Method, *, limits: Limits) -> bool:
-    """Tell whether one more wrong answer by *method* is the one that disables what it proves."""
-    cap = disable_after(method.factor, limits)
-    return cap > 0 and user.attempts.streak.of(method.factor) + 1 >= cap
-
-
 def _failed(
     token: OneTimeToken,
     method: Method,
     *,
     user: UserSecurity,
-    open_tokens: tuple[OneTimeToken, ...],
     limits: Limits,
     now: Instant,
 ) -> WrongAnswer:
@@ -310,42 +340,53 @@ def _failed(
                 token, EventName.USER_LOCKED, now, {"seconds": limits.lock_seconds, "factor": factor.value}
             )
         )
-    changed = replace(user, version=user.version + 1, attempts=attempts)
-    voided: tuple[OneTimeToken, ...] = ()
-    if may_disable(user, method, limits=limits):
-        # A change of credentials as any other: what was issued on them is void, the session ends.
-        others = tuple(other for other in open_tokens if other.id != token.id)
-        voided, revocations = revoked_with(others, why=_CREDENTIALS_CHANGED, now=now)
-        kinds = [kind for kind in CredentialKind if _proves(kind, method)]
-        changed = replace(
-            changed,
-            attempts=replace(attempts, streak=attempts.streak.with_(factor, 0)),
-            credentials=disable(user.credentials, kinds),
-            session_until=NEVER,
-            open_tokens=(),
-        )
-        events.append(_event(token, EventName.CREDENTIAL_DISABLED, now, {"factor": factor.value}))
-        events += revocations
-    state: State = token.state
+    state = token.state
     assert isinstance(state, Pending)
     if method.is_code and state.code is not None:
         wrong = state.code.wrong + 1
         left = min(left, limits.code_tries - wrong)
         state = Pending(code=replace(state.code, wrong=wrong))
-    if changed.credentials is not user.credentials:
-        state = Revoked(now, _CREDENTIALS_CHANGED)
-        events.append(_event(token, EventName.TOKEN_REVOKED, now, {"why": _CREDENTIALS_CHANGED}))
     return WrongAnswer(
         token=_advance(token, state),
-        user=changed,
-        revoked=voided,
+        user=replace(user, version=user.version + 1, attempts=attempts),
         events=tuple(events),
         attempts_left=left,
     )
 
 
-def _proves(kind: CredentialKind, method: Method) -> bool:
-    return any(other.credential is kind and other.factor is method.factor for other in Method)
+def disable_exhausted(
+    user: UserSecurity, *, open_tokens: tuple[OneTimeToken, ...] = (), limits: Limits, now: Instant
+) -> Change:
+    """
+    Disable what a user has guessed at too often.
+
+    A change of its own, after the one that counted the last of those guesses: nothing else, neither
+    another token nor a store of credentials, can keep a guess from being counted.
+
+    Args:
+        open_tokens: The tokens that ``user.still_open`` names.
+    """
+    attempts, credentials = user.attempts, user.credentials
+    events: list[Event] = []
+    for factor in attempts.exhausted(limits):
+        attempts = replace(attempts, streak=attempts.streak.with_(factor, 0))
+        credentials = disable(credentials, {each.credential for each in Method if each.factor is factor})
+        details = {"factor": factor.value}
+        events.append(Event(name=EventName.CREDENTIAL_DISABLED, at=now, user_id=user.id, details=details))
+    # As with any change of credentials: what was issued on them is void, the session ends.
+    voided, revocations = revoked_with(open_tokens, why=_CREDENTIALS_CHANGED, now=now)
+    return Change(
+        user=replace(
+            user,
+            version=user.version + 1,
+            attempts=attempts,
+            credentials=credentials,
+            session_until=NEVER,
+            open_tokens=(),
+        ),
+        revoked=voided,
+        events=(*events, *revocations),
+    )
 
 
 # --- spend, reserve, confirm, release ---------------------------------------------------------
@@ -409,7 +450,6 @@ def sign(
     action: Action,
     binding: Binding,
     user: UserSecurity,
-    open_tokens: tuple[OneTimeToken, ...] = (),
     limits: Limits,
     now: Instant,
 ) -> Change | Refusal:
@@ -417,16 +457,11 @@ def sign(
     Answer the SIGNATURE challenge on the retry itself: verify and spend, in one change.
 
     A wrong signature is counted as any wrong answer is, and the token stays as good as it was.
-
-    Args:
-        open_tokens: As for ``verify``.
     """
     refusal = can_sign(token, action=action, binding=binding, user=user, limits=limits, now=now)
     if refusal is not None:
         return refusal
-    answered = verify(
-        token, Method.SIGNATURE, right=right, user=user, open_tokens=open_tokens, limits=limits, now=now
-    )
+    answered = verify(token, Method.SIGNATURE, right=right, user=user, limits=limits, now=now)
     if isinstance(answered, Refusal | WrongAnswer) or answered.token is None:
         return answered
     spent = spend(answered.token, action=action, binding=binding, limits=limits, now=now)
@@ -484,7 +519,7 @@ def _spent(token: OneTimeToken, now: Instant) -> Change:
 def revoke(token: OneTimeToken, *, why: str, limits: Limits, now: Instant) -> Change | Refusal:
     """Void a token that is not spent."""
     over = refused_as(token, limits=limits, now=now)
-    if over is Reason.RESERVED:
+    if over is Reason.RESERVED or token.is_early(now):
         over = None if now < token.expires_at else Reason.EXPIRED
     if over is not None:
         return Refusal(over)
@@ -519,6 +554,7 @@ def _advance(
     *,
     challenges: tuple[Challenge, ...] | None = None,
     sends: tuple[Sends, ...] | None = None,
+    page: bytes | None = None,
 ) -> OneTimeToken:
     # Spelled out, because ``replace`` takes four times as long and this is the hot path.
     return OneTimeToken(
@@ -535,6 +571,9 @@ def _advance(
         expires_at=token.expires_at,
         state=state,
         sends=token.sends if sends is None else sends,
+        application=token.application,
+        details=token.details,
+        page=token.page if page is None else page,
         version=token.version + 1,
     )
 

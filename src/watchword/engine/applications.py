@@ -52,10 +52,11 @@ class Applications:
     ) -> Refusal | None:
         async with self._turns.of(application_id):
             for _ in range(_DRAWS_MAX):
+                era = self._decider.recent.era
                 decision = verb(await self._application(application_id))
                 if isinstance(decision, Refusal):
                     return decision
-                if await self._decider.store.commit(decision):
+                if era == self._decider.recent.era and await self._decider.store.commit(decision):
                     return None
         raise StoreContendedError
 
@@ -72,6 +73,7 @@ class Applications:
         """
         name = subject_name(issuer, subject)
         for _ in range(_DRAWS_MAX):
+            era = self._decider.recent.era
             owner = await self._decider.store.owner(name)
             if owner is not None and owner.user_id is not None:
                 return owner.user_id
@@ -79,7 +81,8 @@ class Applications:
             user = UserSecurity(id=drawn, version=1)
             linked = Event(name=EventName.SUBJECT_LINKED, at=self._decider.clock.now(), user_id=drawn)
             owners = ((owner or Owner(id=name)).taken(drawn),)
-            if await self._decider.store.commit(Change(user=user, owners=owners, events=(linked,))):
+            change = Change(user=user, owners=owners, events=(linked,))
+            if era == self._decider.recent.era and await self._decider.store.commit(change):
                 return drawn
         raise StoreContendedError
 

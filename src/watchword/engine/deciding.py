@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import TypeVar
 
+from watchword.domain import verbs
 from watchword.domain.decision import Change, Refusal
 from watchword.domain.instant import Instant
 from watchword.domain.limits import Limits
@@ -17,6 +18,9 @@ from watchword.store.base import Store
 
 CONFLICTS_MAX = 32
 """How often one use case decides anew before it gives up; within one process turns see to it."""
+
+DISABLE_TRIES = 4
+"""The same for disabling what a user has exhausted; he alone waits, and nobody else for long."""
 
 SLOW_WAIT_SECONDS = 2.0
 """How long slow work waits for its turn before the caller is told to come back."""
@@ -61,17 +65,36 @@ class Decider:
     async def settle(self, decide: Callable[[Records], Awaitable[Change | Refusal]]) -> Change | Refusal:
         """Decide, first from what this process stored last, then from the store, until it is stored."""
         for attempt in range(CONFLICTS_MAX):
+            era = self.recent.era
             decision = await decide(self.store if attempt else self.recent)
             if isinstance(decision, Refusal):
                 if attempt:
                     return decision
-            elif await self.recent.commit(decision):
+            elif era == self.recent.era and await self.recent.commit(decision):
                 return decision
         raise StoreContendedError
 
     async def user(self, records: Records, user_id: UserId) -> UserSecurity:
-        """Return a user's security state, which may be that of one who has none yet."""
-        return await records.user(user_id) or UserSecurity(id=user_id)
+        """
+        Return a user's security state, which may be that of one who has none yet.
+
+        What was guessed at too often is disabled first, if whoever counted that could not.
+
+        Raises:
+            StoreContendedError: His tokens kept changing meanwhile.
+        """
+        for _ in range(DISABLE_TRIES):
+            era = self.recent.era
+            user = await records.user(user_id) or UserSecurity(id=user_id)
+            if not user.attempts.exhausted(self.limits):
+                return user
+            now = self.clock.now()
+            open_tokens = await self.open_tokens(user, now=now)
+            change = verbs.disable_exhausted(user, open_tokens=open_tokens, limits=self.limits, now=now)
+            if era == self.recent.era:
+                await self.recent.commit(change)
+            records = self.store
+        raise StoreContendedError
 
     async def open_tokens(
         self, user: UserSecurity, *, at_least: int = 0, now: Instant

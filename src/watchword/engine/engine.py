@@ -1,6 +1,7 @@
 """The use cases of a step-up: protect, status, trigger, verify, authorise, confirm, release."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import NamedTuple
@@ -11,15 +12,16 @@ from watchword.domain.action import AUTHORISE_SESSION, Action, Risk
 from watchword.domain.binding import Binding
 from watchword.domain.decision import Change, Reason, Refusal, WrongAnswer
 from watchword.domain.destination import Destination
+from watchword.domain.details import Details, in_brief
 from watchword.domain.enrolment import CREDENTIAL_CHANGE
-from watchword.domain.instant import Instant, seconds_until
-from watchword.domain.limits import Limits
+from watchword.domain.instant import NEVER, after, seconds_until
+from watchword.domain.limits import DAY_SECONDS, KEEP, Limits, Retention
 from watchword.domain.method import PERSONAL_METHODS, Method
 from watchword.domain.policy import required
 from watchword.domain.token import OneTimeToken, Reserved, Revoked, TokenId, refused_as
 from watchword.domain.user import UserId, UserSecurity
 from watchword.engine.applications import Applications
-from watchword.engine.deciding import Decider
+from watchword.engine.deciding import Decider, StoreContendedError
 from watchword.engine.enrolment import Enrolment
 from watchword.engine.ports import Clock, Entropy
 from watchword.engine.recent import Records
@@ -27,7 +29,10 @@ from watchword.faces.base import FaceMatcher, FaceUnavailableError, FaceUnusable
 from watchword.methods.base import Started
 from watchword.methods.phone import CODE_DIGITS, obfuscated
 from watchword.methods.registry import Methods
-from watchword.store.base import Store
+from watchword.store.base import Store, StoreUnavailableError
+
+Write = Callable[[str, OneTimeToken], str]
+"""Words a message from its code and the token that it is for."""
 
 _NEVER_BY_SESSION = frozenset({AUTHORISE_SESSION.name, CREDENTIAL_CHANGE.name})
 
@@ -39,10 +44,12 @@ class Caller:
 
     Attributes:
         signs: The caller holds a personal token, and signs rather than answers challenges.
+        application: The application that calls for the user, by its client id.
     """
 
     user_id: UserId
     signs: bool = False
+    application: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +118,7 @@ class Engine:
         delivery: Delivery | None,
         faces: FaceMatcher | None = None,
         limits: Limits,
+        retention: Retention = KEEP,
         slow_at_once: int = 2,
     ) -> None:
         """
@@ -119,6 +127,7 @@ class Engine:
         Args:
             delivery: Carries codes; without it none are offered.
             faces: Compares faces; without it they are not offered.
+            retention: How long is kept what is over.
             slow_at_once: How many slow comparisons (PIN) may run at the same time.
         """
         self.store = store
@@ -128,6 +137,7 @@ class Engine:
         self.delivery = delivery
         self.faces = faces
         self.limits = limits
+        self.retention = retention
         self.available = tuple(
             method
             for method in PERSONAL_METHODS
@@ -147,8 +157,10 @@ class Engine:
         action: Action,
         binding: Binding,
         *,
+        anew: Binding | None = None,
         ott: str | None = None,
         signature: str | None = None,
+        details: Details = (),
     ) -> Approved | StepUp | Wrong | Refusal:
         """
         Decide on a protected call, before its handler runs.
@@ -157,8 +169,10 @@ class Engine:
         even while a session is open.
 
         Args:
+            anew: What a new token is bound to, where *binding* is made under a key of before.
             ott: The OTT that came with the call.
             signature: A signature over it, in Base64; looked at where the token asks for one.
+            details: What is asked for, as the user is shown it; part of *binding* already.
 
         Raises:
             StoreUnavailableError, StoreContendedError: Let nobody through.
@@ -174,7 +188,9 @@ class Engine:
                 if presented is Reason.UNKNOWN:
                     strange = await self.store.token(identify(ott))
                     owner = None if strange is None else strange.user_id
-            return await self._pass_or_issue(caller, action, binding, presented=presented, owner=owner)
+            return await self._pass_or_issue(
+                caller, action, anew or binding, presented=presented, owner=owner, details=details
+            )
 
     async def _spend(
         self,
@@ -206,6 +222,7 @@ class Engine:
         if isinstance(decision, Refusal):
             return decision.reason
         if isinstance(decision, WrongAnswer):
+            await self._disable_exhausted(caller.user_id)
             return Wrong(Method.SIGNATURE, decision.attempts_left)
         assert decision.token is not None
         if isinstance(decision.token.state, Revoked):
@@ -229,7 +246,6 @@ class Engine:
             action=action,
             binding=binding,
             user=user,
-            open_tokens=await self._voided_by(user, Method.SIGNATURE, right=right, now=now),
             limits=self.limits,
             now=now,
         )
@@ -242,17 +258,20 @@ class Engine:
         *,
         presented: Reason | None = None,
         owner: UserId | None = None,
+        details: Details = (),
     ) -> Approved | StepUp | Refusal:
         ott = self.entropy.uuid()
+        token_id = identify(ott)
+        sealed = self.methods.details.seal(details, token_id) if details else b""
         by_session = action.risk is Risk.LOW and presented is None and action.name not in _NEVER_BY_SESSION
 
         async def decide(records: Records) -> Change | Refusal:
             user = await self.decider.user(records, caller.user_id)
             now = self.clock.now()
-            if by_session and user.in_session(now):
+            if by_session and user.session(limits=self.limits, now=now) != NEVER:
                 return sessions.use(user, action=action, now=now)
             return verbs.issue(
-                identify(ott),
+                token_id,
                 action=action,
                 required=required(
                     action,
@@ -265,6 +284,8 @@ class Engine:
                 oldest=await self.decider.open_tokens(user, at_least=self.limits.tokens_live, now=now),
                 presented=presented,
                 owner=owner,
+                application=caller.application,
+                details=sealed,
                 limits=self.limits,
                 now=now,
             )
@@ -303,9 +324,21 @@ class Engine:
         over = refused_as(token, limits=self.limits, now=self.clock.now())
         return self._snapshot(token) if over is None else Refusal(over)
 
-    async def trigger(self, caller: Caller, ott: str, method: Method) -> str | Refusal:
+    async def trigger(
+        self,
+        caller: Caller,
+        ott: str | TokenId,
+        method: Method,
+        *,
+        at: int | None = None,
+        write: Write | None = None,
+    ) -> str | Refusal:
         """
         Send a code over *method*.
+
+        Args:
+            at: The version of the token that the caller has seen; at any other nothing is sent.
+            write: Words the message; without it, it is in plain English.
 
         Returns:
             The number that it went to, obfuscated.
@@ -314,15 +347,15 @@ class Engine:
             DeliveryError: Nobody could deliver it; the token stays as good as it was.
         """
         async with self.decider.turn(caller.user_id):
-            started = await self._start(caller, identify(ott), method)
+            started = await self._start(caller, identify(ott), method, at=at)
         if isinstance(started, Refusal):
             return started
-        sent, action = started
+        sent, token = started
         message = Message(
             channel=method,
             user_id=caller.user_id,
             to=sent.to,
-            text=f"{sent.digits} is your code for {in_words(action)}. Do not share it with anybody.",
+            text=(write or self._in_english)(sent.digits, token),
             code=sent.digits,
         )
         try:
@@ -337,14 +370,18 @@ class Engine:
             raise
         return obfuscated(sent.to)
 
+    def _in_english(self, digits: str, token: OneTimeToken) -> str:
+        what = (in_words(token.action), *in_brief(self.methods.details.open(token)))
+        return f"{digits} is your code for {', '.join(what)}. Do not share it with anybody."
+
     async def _deliver(self, message: Message) -> None:
         if self.delivery is None:
             raise DeliveryError
         await self.delivery.send(message)
 
     async def _start(
-        self, caller: Caller, token_id: TokenId, method: Method
-    ) -> tuple[Started, str] | Refusal:
+        self, caller: Caller, token_id: TokenId, method: Method, *, at: int | None
+    ) -> tuple[Started, OneTimeToken] | Refusal:
         digits = self.entropy.code(CODE_DIGITS)
         started: Started | None = None
 
@@ -353,6 +390,8 @@ class Engine:
             token = await self._owned(records, caller, token_id)
             if token is None:
                 return Refusal(Reason.UNKNOWN)
+            if at is not None and token.version != at:
+                return Refusal(Reason.MOVED_ON)
             user, now = await self.decider.user(records, caller.user_id), self.clock.now()
             refusal = verbs.can_trigger(token, method, user=user, limits=self.limits, now=now)
             if refusal is not None:
@@ -373,10 +412,16 @@ class Engine:
             return sent
         assert sent.token is not None
         assert started is not None
-        return started, sent.token.action
+        return started, sent.token
 
     async def verify(
-        self, caller: Caller, ott: str, method: Method, answer: str | bytes
+        self,
+        caller: Caller,
+        ott: str | TokenId,
+        method: Method,
+        answer: str | bytes,
+        *,
+        at: int | None = None,
     ) -> Snapshot | Wrong | Refusal:
         """
         Answer a challenge.
@@ -386,6 +431,7 @@ class Engine:
 
         Args:
             answer: What the user answered; a face map as bytes.
+            at: The version of the token that the caller has seen; at any other nothing is compared.
 
         Raises:
             BusyError, FaceUnavailableError: Nothing was compared.
@@ -396,6 +442,8 @@ class Engine:
             token = await self._owned(records, caller, token_id)
             if token is None:
                 return Refusal(Reason.UNKNOWN)
+            if at is not None and token.version != at:
+                return Refusal(Reason.MOVED_ON)
             user = await self.decider.user(records, caller.user_id)
             refusal = verbs.can_verify(token, method, user=user, limits=self.limits, now=self.clock.now())
             if refusal is not None:
@@ -407,13 +455,14 @@ class Engine:
                 method,
                 right=right,
                 user=user,
-                open_tokens=await self._voided_by(user, method, right=right, now=now),
                 limits=self.limits,
                 now=now,
             )
 
         async with self.decider.turn(caller.user_id):
             counted = await self.decider.settle(decide)
+            if isinstance(counted, WrongAnswer):
+                await self._disable_exhausted(caller.user_id)
         if isinstance(counted, Refusal):
             return counted
         if isinstance(counted, WrongAnswer):
@@ -421,13 +470,10 @@ class Engine:
         assert counted.token is not None
         return self._snapshot(counted.token)
 
-    async def _voided_by(
-        self, user: UserSecurity, method: Method, *, right: bool, now: Instant
-    ) -> tuple[OneTimeToken, ...]:
-        """Return the tokens that an answer may void, which is where a wrong one disables a credential."""
-        if right or not verbs.may_disable(user, method, limits=self.limits):
-            return ()
-        return await self.decider.open_tokens(user, now=now)
+    async def _disable_exhausted(self, user_id: UserId) -> None:
+        """Carry out what a wrong answer may have led to; where that fails, whoever is next does it first."""
+        with suppress(StoreUnavailableError, StoreContendedError):
+            await self.decider.user(self.decider.recent, user_id)
 
     async def _compare(
         self, method: Method, answer: str | bytes, *, user: UserSecurity, token: OneTimeToken
@@ -457,7 +503,12 @@ class Engine:
 
     async def sweep(self, *, limit: int = 500) -> int:
         """Remove what is long over; returns how many records went."""
-        return await self.store.sweep(self.clock.now(), limit=limit)
+        now, kept = self.clock.now(), self.retention
+        # A store keeps tokens for a day by itself.
+        gone = await self.store.sweep(after(now, -(kept.tokens_days - 1) * DAY_SECONDS), limit=limit)
+        if kept.audit_days:
+            gone += await self.store.forget(after(now, -kept.audit_days * DAY_SECONDS), limit=limit)
+        return gone
 
     async def _decide(
         self, caller: Caller, token_id: TokenId, verb: Callable[[OneTimeToken], Change | Refusal]
@@ -482,9 +533,9 @@ def _asks_for_signature(token: OneTimeToken) -> bool:
     return any(Method.SIGNATURE in offer for offer in token.open_methods())
 
 
-def identify(ott: str) -> TokenId:
-    """Return the id under which an OTT is stored."""
-    return TokenId(sha256(ott.encode()).digest())
+def identify(ott: str | TokenId) -> TokenId:
+    """Return the id under which an OTT is stored; what is an id already stays."""
+    return TokenId(sha256(ott.encode()).digest()) if isinstance(ott, str) else ott
 
 
 def in_words(action: str) -> str:

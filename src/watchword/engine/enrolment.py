@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from typing import TypeVar
 
 from watchword.domain import enrolment
@@ -202,10 +203,10 @@ class Enrolment:
     ) -> Phone | Refusal:
         """Enrol a phone number (E.164), which no other user may have."""
         new = self._phone(user_id, self.number_id(), number)
-        names = {_phone_name(digest) for digest in self._digests(number)}
+        names = {phone_name(digest) for digest in self._digests(number)}
 
         def repeated(user: UserSecurity) -> bool:
-            return any(_phone_name(each.digest) in names for each in user.phones())
+            return any(phone_name(each.digest) in names for each in user.phones())
 
         return await self._add(user_id, new, repeated=repeated, number=number, application=application)
 
@@ -222,7 +223,7 @@ class Enrolment:
                 user,
                 credential_id,
                 new,
-                owner=await self._owner(number, user_id),
+                owners=await self._claims(number, user_id),
                 given_back=await self._of_phone(user, credential_id),
                 open_tokens=await self._decider.open_tokens(user, now=now),
                 application=application,
@@ -248,7 +249,7 @@ class Enrolment:
                 user,
                 kind,
                 credential_id,
-                given_back=await self._of_phone(user, credential_id) if is_phone else None,
+                given_back=await self._of_phone(user, credential_id) if is_phone else (),
                 open_tokens=await self._decider.open_tokens(user, now=now),
                 application=application,
                 now=now,
@@ -291,13 +292,13 @@ class Enrolment:
         unasked: StepUpFor = StepUpFor.NOTHING,
     ) -> C | Refusal:
         async def decide(user: UserSecurity, now: Instant) -> Change | Refusal:
-            owner = None if number is None else await self._owner(number, user_id)
+            owners = () if number is None else await self._claims(number, user_id)
             return enrolment.add(
                 user,
                 new,
                 repeated=repeated(user),
-                owner=owner,
-                given_back=() if owner is None else await self._disabled_numbers(user, but=owner),
+                owners=owners,
+                given_back=await self._disabled_numbers(user) if owners else (),
                 open_tokens=await self._decider.open_tokens(user, now=now),
                 application=application,
                 unasked=unasked,
@@ -332,32 +333,43 @@ class Enrolment:
                     await self._forget(gone, user_id=user_id)
         return decision
 
-    async def _owner(self, number: str, user_id: UserId) -> Owner:
-        """Find who owns a number, under whichever key it was claimed."""
-        names = [_phone_name(digest) for digest in self._digests(number)]
+    async def _claims(self, number: str, user_id: UserId) -> tuple[Owner, ...]:
+        """Find who owns a number: the one who claimed it under any key, or what there is to claim."""
+        names = list(map(phone_name, self._digests(number)))
         found = [await self._decider.store.owner(name) for name in names]
-        taken = next(
-            (owner for owner in found if owner is not None and owner.user_id not in {None, user_id}), None
-        )
-        return taken or found[0] or Owner(id=names[0])
+        for at, owner in enumerate(found):
+            if owner is None or owner.user_id is None or owner.user_id == user_id:
+                continue
+            other = await self._decider.store.user(owner.user_id)
+            if other is not None and any(phone_name(each.digest) in names for each in other.phones_too(None)):
+                return (owner,)
+            # Given back by a server that did not know this name yet; its version is compared all the same.
+            found[at] = replace(owner, user_id=None)
+        lasting = map(phone_name, self._methods.keyring.lasting(Purpose.PHONE_DIGEST, number.encode()))
+        known = {owner.id: owner for owner in found if owner is not None}
+        return tuple(known.get(name) or Owner(id=name) for name in lasting)
 
-    async def _of_phone(self, user: UserSecurity, credential_id: str | None) -> Owner | None:
-        """Find the record by which a user owns the number of one of his phones."""
+    async def _of_phone(self, user: UserSecurity, credential_id: str | None) -> tuple[Owner, ...]:
+        """Find the records by which a user owns the number of one of his phones."""
         entry = next(user.phones_too(credential_id), None)
-        return None if entry is None else await self._owned(entry, user.id)
+        return () if entry is None else await self._owned(entry, user.id)
 
-    async def _owned(self, credential: Phone, user_id: UserId) -> Owner | None:
-        """Find the record by which a user owns his number; None where it is another's who shares it."""
-        owner = await self._decider.store.owner(_phone_name(credential.digest))
-        return owner if owner is not None and owner.user_id == user_id else None
+    async def _owned(self, credential: Phone, user_id: UserId) -> tuple[Owner, ...]:
+        """Find the records by which a user owns his number; none where it is another's who shares it."""
+        names = {phone_name(credential.digest)}
+        with suppress(KeyMissingError, Tampered):
+            number = phone.number(self._methods.keyring, credential, user_id=user_id)
+            names.update(map(phone_name, self._digests(number)))
+        found = [await self._decider.store.owner(name) for name in sorted(names)]
+        return tuple(owner for owner in found if owner is not None and owner.user_id == user_id)
 
-    async def _disabled_numbers(self, user: UserSecurity, *, but: Owner) -> tuple[Owner, ...]:
-        found = [await self._owned(each, user.id) for each in user.phones_too(None) if each.disabled]
-        return tuple(owner for owner in found if owner is not None and owner.id != but.id)
+    async def _disabled_numbers(self, user: UserSecurity) -> tuple[Owner, ...]:
+        disabled = [each for each in user.phones_too(None) if each.disabled]
+        return tuple([owner for each in disabled for owner in await self._owned(each, user.id)])
 
     async def _owners(self, user: UserSecurity, credentials: tuple[Credential, ...]) -> tuple[Owner, ...]:
-        before = {_phone_name(each.digest) for each in user.credentials if isinstance(each, Phone)}
-        since = {_phone_name(each.digest) for each in credentials if isinstance(each, Phone)}
+        before = {phone_name(each.digest) for each in user.credentials if isinstance(each, Phone)}
+        since = {phone_name(each.digest) for each in credentials if isinstance(each, Phone)}
         changed: list[Owner] = []
         for name in sorted(before ^ since):
             owner = await self._decider.store.owner(name) or Owner(id=name)
@@ -389,5 +401,6 @@ class Enrolment:
                 await self._faces.forget(self._methods.face_map.open(face, user_id=user_id))
 
 
-def _phone_name(digest: bytes) -> bytes:
+def phone_name(digest: bytes) -> bytes:
+    """Name a phone number, as its owner is stored."""
     return b"phone/" + digest

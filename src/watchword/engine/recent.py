@@ -35,10 +35,17 @@ class Records(Protocol):
 
 
 class Recent:
-    """The records that this process stored last, and the store for all others."""
+    """
+    The records that this process stored last, and the store for all others.
+
+    Attributes:
+        era: Grows when the store may have lost what it acknowledged. Numbers of versions come again then,
+            with other contents: what was decided in an earlier era must not be stored.
+    """
 
     def __init__(self, store: Store, *, remembered: int = REMEMBERED) -> None:
         """Remember nothing yet."""
+        self.era = 0
         self._store = store
         self._tokens = _Latest[TokenId, OneTimeToken](remembered)
         self._users = _Latest[UserId, UserSecurity](remembered)
@@ -58,14 +65,21 @@ class Recent:
         Raises:
             StoreUnavailableError: The outcome is unknown, so nothing of it is remembered.
         """
+        era = self.era
         self._forget(change)
         stored = await self._store.commit(change)
-        if stored:
+        if stored and era == self.era:
             if change.token is not None:
                 self._tokens.put(change.token.id, change.token)
             if change.user is not None:
                 self._users.put(change.user.id, change.user)
         return stored
+
+    def begin_anew(self) -> None:
+        """Forget everything: another server took over from the one that had it."""
+        self.era += 1
+        self._tokens.clear()
+        self._users.clear()
 
     def _forget(self, change: Change) -> None:
         for token in change.revoked if change.token is None else (change.token, *change.revoked):
@@ -91,3 +105,6 @@ class _Latest(Generic[K, V]):
 
     def drop(self, key: K) -> None:
         self._entries.pop(key, None)
+
+    def clear(self) -> None:
+        self._entries.clear()

@@ -16,6 +16,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import blake2b, sha256
+from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from watchword import problems, protected, strict_json, wire
@@ -24,9 +25,11 @@ from watchword.caller import AmbiguousCallerError, who
 from watchword.domain.action import Action, Actions, AmbiguousPathError, Bind
 from watchword.domain.binding import NO_BODY, Binding, bind
 from watchword.domain.decision import Refusal
+from watchword.domain.details import Details
 from watchword.domain.token import TokenId
 from watchword.engine.engine import Approved, Caller, Engine
 from watchword.engine.principal import Authenticator, Principal, PrincipalKind
+from watchword.guard.details import Describe, UndescribedError, UnshownError, described, of_body
 from watchword.problems import Problem
 
 BODY_MAX = 1 << 20
@@ -92,6 +95,7 @@ class Guard:
         engine: Engine,
         actions: Actions,
         authenticator: Authenticator,
+        describe: Describe | None = None,
         body_max: int = BODY_MAX,
         body_seconds: float = BODY_SECONDS,
     ) -> None:
@@ -99,13 +103,17 @@ class Guard:
         Stand before *app*.
 
         Args:
+            describe: Says of each request-bound call, and again of its retry, what the person is shown
+                beside what the action's ``show`` names: what stands in the application's books.
             body_max: Bytes of a request-bound body; one more is 413.
             body_seconds: How long such a body may take to arrive.
         """
         self._app = app
         self._actions = actions
         self._methods = {route.method for action in actions.by_name.values() for route in action.routes}
-        self._gate = Gate(engine, authenticator, body_max=body_max, body_seconds=body_seconds)
+        self._gate = Gate(
+            engine, authenticator, describe=describe, body_max=body_max, body_seconds=body_seconds
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let the request through, or answer it."""
@@ -189,11 +197,13 @@ class Gate:
         engine: Engine,
         authenticator: Authenticator,
         *,
+        describe: Describe | None = None,
         body_max: int = BODY_MAX,
         body_seconds: float = BODY_SECONDS,
     ) -> None:
         self._engine = engine
         self._authenticator = authenticator
+        self._describe = describe
         self._body_max = body_max
         self._body_seconds = body_seconds
 
@@ -219,11 +229,15 @@ class Gate:
             principal = await self._principal(scope)
             ott = protected.presented_ott(scope["headers"])
             signature = None if ott is None else protected.presented_signature(scope["headers"])
-            binding, receive = await self._bind(action, scope, receive)
+            binding, details, receive = await self._bind(action, scope, receive)
             caller = _caller(principal)
-            decision = await self._engine.protect(caller, action, binding, ott=ott, signature=signature)
-        except (_Refused, protected.HeaderError) as refused:
+            decision = await self._engine.protect(
+                caller, action, binding, ott=ott, signature=signature, details=details
+            )
+        except (_Refused, UnshownError, protected.HeaderError) as refused:
             answer = refused.problem
+        except UndescribedError as error:
+            answer = problems.trouble(error)
         except problems.TROUBLES as error:
             _log.warning("%s: nothing was decided: %s", action.name, problems.cause(error))
             answer = problems.trouble(error)
@@ -257,17 +271,26 @@ class Gate:
             raise _Refused(problems.user_needed())
         return principal
 
-    async def _bind(self, action: Action, scope: Scope, receive: Receive) -> tuple[Binding, Receive]:
+    async def _bind(self, action: Action, scope: Scope, receive: Receive) -> tuple[Binding, Details, Receive]:
         raw_path = protected.raw_path(scope)
-        digest = NO_BODY
+        digest, details = NO_BODY, Details()
         if action.bind is Bind.REQUEST:
-            body = await self._read(scope["headers"], receive)
+            body, document = await self._read(action, scope["headers"], receive)
             digest = _digest(body, scope["headers"])
             receive = _replay(body, receive)
-        return bind(scope["method"], raw_path, scope["query_string"], digest), receive
+            details = of_body(action, document)
+            if self._describe is not None:
+                details = await described(self._describe, action, scope, body, details)
+        binding = bind(scope["method"], raw_path, scope["query_string"], digest, details=details)
+        return binding, details, receive
 
-    async def _read(self, headers: Headers, receive: Receive) -> bytes:
-        """Read the whole body: a digest of a part of it would approve what nobody saw."""
+    async def _read(self, action: Action, headers: Headers, receive: Receive) -> tuple[bytes, Any]:
+        """
+        Read the whole body: a digest of a part of it would approve what nobody saw.
+
+        Returns:
+            The body, and what it holds where it is JSON.
+        """
         media_type = _media_type(headers)
         for name, value in headers:
             if name == b"content-encoding" and value.strip().lower() not in {b"", b"identity"}:
@@ -277,18 +300,21 @@ class Gate:
         is_json = _JSON.fullmatch(media_type)
         if is_json is not None and not _UTF_8.issuperset(_CHARSET.findall((is_json[1] or b"").lower())):
             raise _unsupported("JSON is sent in UTF-8.")
+        if action.show and is_json is None and media_type:
+            raise _unsupported("What is to be approved is sent as JSON: Content-Type: application/json.")
         body = await self._receive(receive)
-        if body and is_json is not None:
+        if body and (is_json is not None or action.show):
             try:
-                if len(body) > _READ_AT_ONCE:
-                    await asyncio.to_thread(strict_json.loads, body)
-                else:
-                    strict_json.loads(body)
+                return body, await _parsed(body, as_written=bool(action.show))
             except strict_json.MalformedJsonError as error:
+                if is_json is None:
+                    raise _unsupported(
+                        f"What is to be approved is sent as JSON, and this is {error}."
+                    ) from error
                 raise _Refused(problems.malformed(f"The body cannot be read: {error}.")) from error
         elif strict_json.is_ambiguous(body):
             raise _Refused(problems.malformed("The body is JSON that can be read in more than one way."))
-        return body
+        return body, None
 
     async def _receive(self, receive: Receive) -> bytes:
         chunks: list[bytes] = []
@@ -370,7 +396,17 @@ class _Refused(Exception):  # noqa: N818 - it carries an answer, not an error.
 
 def _caller(principal: Principal) -> Caller:
     assert principal.user_id is not None
-    return Caller(principal.user_id, signs=principal.kind is PrincipalKind.PERSONAL)
+    return Caller(
+        principal.user_id,
+        signs=principal.kind is PrincipalKind.PERSONAL,
+        application=principal.application,
+    )
+
+
+async def _parsed(body: bytes, *, as_written: bool) -> Any:  # noqa: ANN401 - JSON.
+    if len(body) > _READ_AT_ONCE:
+        return await asyncio.to_thread(strict_json.loads, body, as_written=as_written)
+    return strict_json.loads(body, as_written=as_written)
 
 
 def _media_type(headers: Headers) -> bytes:

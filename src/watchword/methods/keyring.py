@@ -28,9 +28,12 @@ class Purpose(StrEnum):
     PHONE = "phone"
     PHONE_DIGEST = "phone-digest"
     DEVICE_FINGERPRINT = "device-fingerprint"
+    DEVICE = "device"
     CODE = "code"
     FACE_MAP = "face-map"
     REQUEST = "request"
+    DETAILS = "details"
+    PAGE = "page"
 
 
 class KeyMissingError(Exception):
@@ -94,14 +97,64 @@ class Keyring:
         except InvalidTag as error:
             raise Tampered(purpose) from error
 
-    def digest(self, purpose: Purpose, *fields: bytes) -> bytes:
-        """Return a keyed digest (HMAC-SHA-256) of *fields*, under the active key."""
-        return self._mac(self._active, purpose, fields)
+    @property
+    def active(self) -> int:
+        """The number of the key that makes new values."""
+        return self._active
+
+    def is_current(self, value: bytes) -> bool:
+        """Tell whether the active key made *value*."""
+        return value[:1] == bytes([self._active])
+
+    def reseal(self, purpose: Purpose, sealed: bytes, *, bound_to: bytes) -> bytes:
+        """
+        Seal anew under the active key what ``seal`` made under any.
+
+        Raises:
+            KeyMissingError: Its key is not in the ring.
+            Tampered: It was changed, or belongs to another row or purpose.
+        """
+        return self.seal(purpose, self.open(purpose, sealed, bound_to=bound_to), bound_to=bound_to)
+
+    def digest(self, purpose: Purpose, *fields: bytes, like: bytes = b"") -> bytes:
+        """
+        Return a keyed digest (HMAC-SHA-256) of *fields*, under the active key.
+
+        Args:
+            like: A digest that it will be compared with; where that one's key is in the ring, it is
+                this one's too.
+        """
+        number = like[0] if like and like[0] in self._keys else self._active
+        return self._mac(number, purpose, fields)
 
     def digests(self, purpose: Purpose, *fields: bytes) -> list[bytes]:
         """Return the digests of *fields* under every key, that of the active one first."""
-        numbers = sorted(self._keys, key=lambda number: number != self._active)
-        return [self._mac(number, purpose, fields) for number in numbers]
+        return [self._mac(number, purpose, fields) for number in self._by_activity()]
+
+    def lasting(self, purpose: Purpose, *fields: bytes) -> list[bytes]:
+        """
+        Return the digests of *fields* under the active key and those that will follow it.
+
+        What is claimed under all of these, two servers cannot both claim while one of them has
+        changed its key and the other has not yet: each step of a rotation leaves them one in common.
+        """
+        return [
+            self._mac(number, purpose, fields) for number in self._by_activity() if number >= self._active
+        ]
+
+    def enclosed(self, purpose: Purpose, digest: bytes) -> tuple[bytes, bytes]:
+        """
+        Return the derived key of a digest, and the digest without its number.
+
+        Both together, sealed, are as good as the digest, and need its master key no more.
+
+        Raises:
+            KeyMissingError: Its key is not in the ring.
+        """
+        return self._derived(digest[0], purpose), digest[1:]
+
+    def _by_activity(self) -> list[int]:
+        return sorted(self._keys, key=lambda number: (number != self._active, number))
 
     def matches(self, purpose: Purpose, digest: bytes, *fields: bytes) -> bool:
         """
@@ -116,9 +169,7 @@ class Keyring:
         return hmac.compare_digest(digest, self._mac(digest[0], purpose, fields))
 
     def _mac(self, number: int, purpose: Purpose, fields: tuple[bytes, ...]) -> bytes:
-        # Lengths go first: ("ab", "c") and ("a", "bc") must not meet.
-        message = b"".join(len(field).to_bytes(4, "big") + field for field in fields)
-        return bytes([number]) + hmac.digest(self._derived(number, purpose), message, "sha256")
+        return bytes([number]) + mac(self._derived(number, purpose), *fields)
 
     def _derive(self, number: int, purpose: Purpose) -> bytes:
         master = self._keys.get(number)
@@ -134,3 +185,10 @@ class Keyring:
     def __repr__(self) -> str:
         """Name the numbers, never the keys."""
         return f"Keyring({sorted(self._keys)}, active={self._active})"
+
+
+def mac(key: bytes, *fields: bytes) -> bytes:
+    """Return the HMAC-SHA-256 of *fields*."""
+    # Lengths go first: ("ab", "c") and ("a", "bc") must not meet.
+    message = b"".join(len(field).to_bytes(4, "big") + field for field in fields)
+    return hmac.digest(key, message, "sha256")

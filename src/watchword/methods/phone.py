@@ -6,6 +6,8 @@ keyed digest over all of these: a slow hash would not help a million codes, and 
 names its place cannot be moved (NIST SP 800-63B-4 section 3.1.3, attacks 178 and 179).
 """
 
+from dataclasses import replace
+
 from watchword.domain.credential import Phone
 from watchword.domain.instant import Instant, after
 from watchword.domain.limits import Limits
@@ -69,7 +71,7 @@ class PhoneMethod:
 
     def number(self, user_id: UserId, phone: Phone) -> str:
         """Decrypt a number."""
-        return self._keyring.open(Purpose.PHONE, phone.sealed, bound_to=row(user_id, phone.id)).decode()
+        return number(self._keyring, phone, user_id=user_id)
 
     @staticmethod
     def phone(user: UserSecurity) -> Phone:
@@ -94,9 +96,20 @@ class PhoneMethod:
             str(user.id).encode(),
             token.id,
             self._method.value.encode(),
-            phone.digest,
+            # Not its digest, which a change of keys makes anew while a code is on its way.
+            self.number(user.id, phone).encode(),
             digits.encode(),
         )
+
+
+def number(keyring: Keyring, phone: Phone, *, user_id: UserId) -> str:
+    """
+    Decrypt a number.
+
+    Raises:
+        KeyMissingError, Tampered: It cannot be read.
+    """
+    return keyring.open(Purpose.PHONE, phone.sealed, bound_to=row(user_id, phone.id)).decode()
 
 
 def enrol(keyring: Keyring, number: str, *, user_id: UserId, credential_id: str, now: Instant) -> Phone:
@@ -107,6 +120,18 @@ def enrol(keyring: Keyring, number: str, *, user_id: UserId, credential_id: str,
         digest=keyring.digest(Purpose.PHONE_DIGEST, number.encode()),
         enrolled_at=now,
     )
+
+
+def renewed(keyring: Keyring, phone: Phone, *, user_id: UserId) -> Phone:
+    """
+    Seal and digest a number anew under the active key.
+
+    Raises:
+        KeyMissingError, Tampered: It cannot be read.
+    """
+    plain = number(keyring, phone, user_id=user_id)
+    made = enrol(keyring, plain, user_id=user_id, credential_id=phone.id, now=phone.enrolled_at)
+    return replace(made, disabled=phone.disabled)
 
 
 def obfuscated(number: str) -> str:

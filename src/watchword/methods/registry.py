@@ -2,6 +2,7 @@
 
 from watchword.domain.method import Method
 from watchword.methods.base import Verifier
+from watchword.methods.details import SealedDetails
 from watchword.methods.device_fingerprint import DeviceFingerprintMethod
 from watchword.methods.face_map import FaceMapMethod
 from watchword.methods.keyring import Keyring
@@ -23,6 +24,7 @@ class Methods:
         }
         self.face_map = FaceMapMethod(keyring)
         self.signature = SignatureMethod()
+        self.details = SealedDetails(keyring)
         self._verifiers: dict[Method, Verifier] = {
             Method.PIN: self.pin,
             Method.PARTNER_DEVICE_FINGERPRINT: self.device_fingerprint,

@@ -14,6 +14,7 @@ from functools import partial, wraps
 from pathlib import Path
 from typing import Self
 
+from jinja2 import TemplateError
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
@@ -22,17 +23,24 @@ from starlette.responses import Response
 
 from watchword import wire
 from watchword.asgi import ASGIApp, Receive, Scope, Send
-from watchword.config import Config, load
+from watchword.config import Config, ConfigError, load
 from watchword.engine.engine import Engine, identify
 from watchword.engine.ports import SystemEntropy
 from watchword.guard.asgi import Guard, approval
-from watchword.sandbox.bank import Handler, bank
+from watchword.page.assets import Assets
+from watchword.page.brand import BrandError
+from watchword.page.render import Renderer
+from watchword.page.routes import PATH as PAGE, ApprovalPage
+from watchword.page.settings import PageSettings
+from watchword.sandbox.bank import Handler, bank, describe
 from watchword.sandbox.control import Control
 from watchword.sandbox.ledger import Ledger
-from watchword.sandbox.world import UnusableDataError, World, prepare, wipe
+from watchword.sandbox.world import OpensStore, UnusableDataError, World, new_keys, prepare, wipe
 from watchword.server.app import api_routes, compose
 from watchword.server.edge import Edge
-from watchword.server.run import run
+from watchword.server.run import IsDraining, run
+from watchword.serving.page import page_settings
+from watchword.serving.settings import load as load_deployment
 from watchword.store.base import Store
 
 __all__ = ["Sandbox", "UnusableDataError", "create", "run_sandbox"]
@@ -60,16 +68,27 @@ class Sandbox:
     A server that speaks ASGI's lifespan starts and stops it; elsewhere use ``async with``.
     """
 
-    def __init__(self, config: Config | None = None, data: Path | None = None) -> None:
+    def __init__(
+        self,
+        config: Config | None = None,
+        data: Path | None = None,
+        page: PageSettings | None = None,
+        store: OpensStore | None = None,
+    ) -> None:
         """
         Prepare a sandbox; nothing is opened yet.
 
         Args:
             config: What replaces the sandbox's own actions and limits.
             data: Where everything is kept; without it nothing is.
+            page: How the approval page looks; who may open it stays the sandbox's affair.
+            store: Opens an empty store, at the start and at each reset; instead of *data*.
         """
+        self._page = page
         self._config = config
         self._data = data
+        self._store = store
+        self._keys = new_keys()  # They outlive a reset, as those in *data* do.
         self._world: World | None = None
         self._front: Starlette | None = None
         self._opened = AsyncExitStack()
@@ -103,7 +122,7 @@ class Sandbox:
         """
         if self._data is not None:
             prepare(self._data)
-        world = await World.open(self._config, self._data)
+        world = await World.open(self._config, self._data, self._page, self._store, self._keys)
         front = _compose(world, reset=self._reset_by_request)
         self._opened.callback(world.ledger.close)
         await self._opened.enter_async_context(front.router.lifespan_context(front))
@@ -225,8 +244,9 @@ def _is_from_a_page_here(scope: Scope) -> bool:
     return (
         len(origins) == 1
         and ORIGINS.fullmatch(origins[0]) is not None
-        and path != "/sandbox"
-        and not path.startswith("/sandbox/")
+        # Neither is to be read by another page: who can read the approval page can go on in it.
+        and path not in {"/sandbox", PAGE.rstrip("/")}
+        and not path.startswith(("/sandbox/", PAGE))
     )
 
 
@@ -236,10 +256,17 @@ def _compose(world: World, *, reset: Callable[[], Awaitable[World]]) -> Starlett
         [
             *api_routes(world.engine, world.people, keys=world.keys, settings=world.settings),
             *Control(world, reset=reset).routes(),
+            *ApprovalPage(world.engine, world.page).routes(),
         ],
         world.engine,
     )
-    guard = Middleware(Guard, engine=world.engine, actions=world.actions, authenticator=world.people)
+    guard = Middleware(
+        Guard,
+        engine=world.engine,
+        actions=world.actions,
+        authenticator=world.people,
+        describe=describe,
+    )
     front.router.default = bank(world.people, guard=guard, counted=partial(_counted, world.ledger))
     return front
 
@@ -257,9 +284,31 @@ def _counted(ledger: Ledger, handler: Handler) -> Handler:
     return run_and_count
 
 
-def create(config: Config | None = None, data: Path | None = None) -> Sandbox:
+def create(
+    config: Config | None = None, data: Path | None = None, page: PageSettings | None = None
+) -> Sandbox:
     """Make a sandbox; see ``Sandbox``."""
-    return Sandbox(config, data)
+    return Sandbox(config, data, page)
+
+
+def look_of(config: Path) -> PageSettings:
+    """
+    Return how the approval page of a configuration looks: its ``[page]``, as far as a sandbox goes by it.
+
+    Raises:
+        ConfigError: The table has mistakes, or its files cannot be used.
+    """
+    deployment, mistakes = load_deployment(config)
+    mistakes = [mistake for mistake in mistakes if mistake.startswith("page")]
+    if not mistakes:
+        try:
+            settings = page_settings(deployment)
+            Renderer(settings.brand, settings.templates, Assets(settings.brand.files))
+        except (BrandError, TemplateError, OSError) as error:
+            mistakes = [f"page: {error}"]
+        else:
+            return settings
+    raise ConfigError(str(config), mistakes)
 
 
 def run_sandbox(*, host: str, port: int, data: Path | None, config: Path | None) -> None:
@@ -272,12 +321,17 @@ def run_sandbox(*, host: str, port: int, data: Path | None, config: Path | None)
         CannotListenError: The address is in use, or not one of this machine's.
     """
     settings = None if config is None else load(config)
+    page = (
+        look_of(config)
+        if config is not None and settings is not None and "page" in settings.serving
+        else None
+    )
     if data is not None:
         # Here, where a fault can still be told in one line.
         asyncio.run(_rehearse(settings, data))
     # On stderr, so that stdout holds the one line that a script waits for.
     print(BANNER, file=sys.stderr, flush=True)
-    run(partial(_application, settings, data), host=host, port=port)
+    run(partial(_application, settings, data, page), host=host, port=port)
 
 
 async def _rehearse(config: Config | None, data: Path) -> None:
@@ -285,5 +339,7 @@ async def _rehearse(config: Config | None, data: Path) -> None:
         pass
 
 
-def _application(config: Config | None, data: Path | None) -> ASGIApp:
-    return create(config, data).app
+def _application(
+    config: Config | None, data: Path | None, page: PageSettings | None, _: IsDraining
+) -> ASGIApp:
+    return create(config, data, page).app

@@ -5,7 +5,8 @@ Its handlers are plain. What they need is put before them, outermost first:
 
 1. ``Customers`` finds out who calls, and keeps everybody to his own profiles. It stands before
    the guard: whoever asks for what is not his hears 403, and is never asked for a code.
-2. The guard lets protected requests through once they are approved.
+2. The guard lets protected requests through once they are approved. What the customer is shown of a
+   payment it asks of ``describe``.
 
 Names and amounts are made up, and the same on every day.
 """
@@ -14,6 +15,7 @@ import csv
 import io
 import re
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from uuid import NAMESPACE_URL, uuid5
 
 from starlette.applications import Starlette
@@ -26,6 +28,8 @@ from starlette.routing import Route
 
 from watchword import problems, wire
 from watchword.asgi import ASGIApp, Receive, Scope, Send, bearer
+from watchword.domain.action import Action
+from watchword.domain.details import ACCOUNT, AMOUNT, CURRENCY, PAYEE, REFERENCE, Details
 from watchword.engine.principal import Authenticator, Principal
 from watchword.problems import Problem
 from watchword.sandbox.answers import refuse
@@ -42,6 +46,7 @@ RATES = {"EUR": 1.0, "GBP": 0.8433, "USD": 1.0935, "SGD": 1.4721}
 
 _CURRENCY = re.compile(r"[A-Z]{3}")
 _PROFILE = re.compile(r"/[^/]+/profiles/([^/]+)")
+_TRANSFER_PAYMENT = re.compile(r"/v3/profiles/[0-9]+/transfers/[0-9]+/payments")
 
 
 def bank(
@@ -292,21 +297,21 @@ async def transfer(request: Request) -> Response:
         {
             "id": transfer_id,
             "user": caller.user_id,
-            "targetAccount": 8692237,
+            "targetAccount": TO_A_FRIEND.recipient,
             "sourceAccount": None,
             "quote": None,
             "quoteUuid": str(uuid5(NAMESPACE_URL, f"quote/{transfer_id}")),
             "status": "incoming_payment_waiting",
-            "reference": "to my friend",
-            "rate": rate("EUR", "GBP"),
+            "reference": TO_A_FRIEND.reference,
+            "rate": rate("EUR", TO_A_FRIEND.currency),
             "created": "2026-01-15 09:30:00",
             "business": None,
-            "details": {"reference": "to my friend"},
+            "details": {"reference": TO_A_FRIEND.reference},
             "hasActiveIssues": False,
             "sourceCurrency": "EUR",
             "sourceValue": 0.0,
-            "targetCurrency": "GBP",
-            "targetValue": 150.0,
+            "targetCurrency": TO_A_FRIEND.currency,
+            "targetValue": TO_A_FRIEND.amount,
             "customerTransactionId": str(uuid5(NAMESPACE_URL, f"transfer/{transfer_id}")),
         }
     )
@@ -388,7 +393,36 @@ async def pay_batch(request: Request) -> Response:
     return JSONResponse({"type": "BALANCE", "status": "COMPLETED", "errorCode": None}, 201)
 
 
+async def describe(_action: Action, scope: Scope, _body: bytes) -> Details:
+    """Say what a payment is about: its body names no amount and no payee, the bank's books do."""
+    if not _TRANSFER_PAYMENT.fullmatch(scope["path"]):
+        return ()
+    return (
+        (AMOUNT, f"{TO_A_FRIEND.amount:.2f}"),
+        (CURRENCY, TO_A_FRIEND.currency),
+        (PAYEE, TO_A_FRIEND.payee),
+        (ACCOUNT, TO_A_FRIEND.account),
+        (REFERENCE, TO_A_FRIEND.reference),
+    )
+
+
 # --- the bank's books -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Payment:
+    """What a transfer pays, and to whom."""
+
+    recipient: int
+    payee: str
+    account: str
+    amount: float
+    currency: str
+    reference: str
+
+
+TO_A_FRIEND = Payment(8692237, "Charles Babbage", "GB29 •••• 6819", 150.0, "GBP", "to my friend")
+"""Every transfer of this bank."""
 
 NAMES = {6146956: ("Ada", "Lovelace"), 6146957: ("Grace", "Hopper"), 6146958: ("Sam", "Signer")}
 

@@ -24,8 +24,9 @@ from watchword.engine.principal import PrincipalKind
 from watchword.sandbox.answers import refuse
 from watchword.sandbox.clock import iso
 from watchword.sandbox.outbox import Sent
-from watchword.sandbox.page import CONTENT_SECURITY_POLICY, page
+from watchword.sandbox.page import CONTENT_SECURITY_POLICY, origin_of, page
 from watchword.sandbox.people import NewUser, UnfitError
+from watchword.sandbox.shop import CONTENT_SECURITY_POLICY as SHOP_POLICY, shop
 from watchword.sandbox.tokens import show
 from watchword.sandbox.world import World
 from watchword.server.body import BadRequestError, read_json
@@ -95,6 +96,7 @@ class Control:
             Route("/", to_the_page, methods=["GET"]),
             Route("/sandbox", guarded(self.show_page), methods=["GET"]),
             Route("/sandbox/", to_the_page, methods=["GET"]),
+            Route("/sandbox/shop", guarded(self.show_shop), methods=["GET"]),
             Route("/sandbox/users", guarded(self.make_user), methods=["POST"]),
             Route("/sandbox/outbox", guarded(self.outbox), methods=["GET"]),
             Route("/sandbox/executions", guarded(self.executions), methods=["GET"]),
@@ -163,8 +165,11 @@ class Control:
     async def show_page(self, request: Request) -> Response:
         """Show what there is, to a person."""
         html = await page(self._world, host=request.headers.get("host", ""))
-        headers = {"content-security-policy": CONTENT_SECURITY_POLICY, "cache-control": "no-store"}
-        return Response(html, headers=headers, media_type="text/html")
+        return _page(html, CONTENT_SECURITY_POLICY)
+
+    async def show_shop(self, request: Request) -> Response:
+        """Show a shop, whose payment has to be approved."""
+        return _page(shop(origin=origin_of(request.headers.get("host", ""))), SHOP_POLICY)
 
 
 async def to_the_page(_request: Request) -> Response:
@@ -201,6 +206,11 @@ def _token_id(ott: str) -> TokenId:
 def _message(entry: Sent) -> OutboxMessage:
     message = entry.message
     return OutboxMessage(message.channel, message.to, message.text, message.code, iso(entry.at))
+
+
+def _page(html: str, policy: str) -> Response:
+    headers = {"content-security-policy": policy, "cache-control": "no-store"}
+    return Response(html, headers=headers, media_type="text/html")
 
 
 def _json(answer: object, status: int = 200) -> Response:

@@ -16,6 +16,7 @@ from string import Template
 from watchword.domain.binding import Binding
 from watchword.domain.credential import Credential, DeviceFingerprint, FaceMap, Phone, Pin, PublicKey
 from watchword.domain.instant import Instant, seconds_until
+from watchword.domain.limits import Limits
 from watchword.domain.method import Method
 from watchword.domain.token import OneTimeToken, TokenId
 from watchword.domain.user import UserSecurity
@@ -39,15 +40,16 @@ _NOTHING = '<span class="soft">—</span>'
 _FALLBACK_HOST = "127.0.0.1:8000"
 
 
-def _source(text: str) -> str:
+def source(text: str) -> str:
+    """Name an inline script or style in a Content-Security-Policy."""
     return f"'sha256-{b64encode(sha256(text.encode()).digest()).decode()}'"
 
 
 CONTENT_SECURITY_POLICY = "; ".join(
     (
         "default-src 'none'",
-        f"style-src {_source(_STYLE)}",
-        f"script-src {_source(_SCRIPT)}",
+        f"style-src {source(_STYLE)}",
+        f"script-src {source(_SCRIPT)}",
         "connect-src 'self'",
         "img-src data:",
         "base-uri 'none'",
@@ -56,6 +58,11 @@ CONTENT_SECURITY_POLICY = "; ".join(
     )
 )
 """What the page may do: run its own script and style, and ask this server for itself."""
+
+
+def origin_of(host: str) -> str:
+    """Return the origin that a ``Host`` header names; that of the README if there is anything odd in it."""
+    return f"http://{host if _HOST.fullmatch(host) else _FALLBACK_HOST}"
 
 
 async def page(world: World, *, host: str) -> str:
@@ -72,7 +79,6 @@ async def page(world: World, *, host: str) -> str:
         for user_id in [*list(profiles)[: len(DEMO)], *list(profiles)[len(DEMO) :][-SHOWN:]]
     ]
     tokens = await _live_tokens(world, [user for user, _ in users], now)
-    origin = f"http://{host if _HOST.fullmatch(host) else _FALLBACK_HOST}"
     return _TEMPLATE.substitute(
         style=_STYLE,
         script=_SCRIPT,
@@ -81,7 +87,7 @@ async def page(world: World, *, host: str) -> str:
         outbox=_outbox(world.outbox.latest(SHOWN)),
         tokens=_tokens(world, tokens, now),
         executions=_executions(world.executions()),
-        examples=_examples(origin),
+        examples=_examples(origin_of(host)),
     )
 
 
@@ -108,7 +114,7 @@ def _people(world: World, users: Sequence[tuple[UserSecurity, tuple[int, ...]]],
             str(user.id),
             escape(", ".join(map(str, profiles))),
             _list(_enrolled(world, user)) or _NOTHING,
-            _list(_condition(user, now)) or _NOTHING,
+            _list(_condition(user, world.engine.limits, now)) or _NOTHING,
         )
         for user, profiles in users
     ]
@@ -149,11 +155,11 @@ def _credential(world: World, user: UserSecurity, credential: Credential) -> str
             return "public key"
 
 
-def _condition(user: UserSecurity, now: Instant) -> Iterator[str]:
+def _condition(user: UserSecurity, limits: Limits, now: Instant) -> Iterator[str]:
     if user.attempts.is_locked(now):
         yield f"locked for {seconds_until(user.attempts.locked_until, now)}&nbsp;s"
-    if user.in_session(now):
-        yield f"in session for {seconds_until(user.session_until, now)}&nbsp;s"
+    if until := user.session(limits=limits, now=now):
+        yield f"in session for {seconds_until(until, now)}&nbsp;s"
 
 
 def _outbox(newest: Sequence[Sent]) -> str:

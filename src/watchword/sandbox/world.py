@@ -7,10 +7,11 @@ one before it in that directory ended, but for the outbox, which is kept in memo
 
 import os
 import sqlite3
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Thread
-from typing import Any
+from typing import Any, TypeAlias
 
 from watchword.config import Config, EnrolmentTable
 from watchword.domain.action import AUTHORISE_SESSION, Action, Actions, Bind, Risk, Route
@@ -22,6 +23,9 @@ from watchword.engine.engine import Engine
 from watchword.jose.keys import ServerKeys
 from watchword.methods.keyring import Keyring
 from watchword.methods.registry import Methods
+from watchword.page.brand import Brand
+from watchword.page.openers import LOOPBACK
+from watchword.page.settings import PageSettings
 from watchword.sandbox.clock import MovableClock
 from watchword.sandbox.entropy import SandboxEntropy
 from watchword.sandbox.faces import SandboxFaces
@@ -52,18 +56,39 @@ ACTIONS = (
             Route.parse("GET /v1/profiles/{profileId}/balance-statements/{balanceId}/statement.csv"),
             Route.parse("GET /v3/profiles/{profileId}/borderless-accounts/{accountId}/statement.json"),
         ),
+        title=(
+            ("en", "See an account statement"),
+            ("de", "Kontoauszug ansehen"),
+            ("es", "Ver un extracto de cuenta"),
+            ("fr", "Consulter un relevé de compte"),
+            ("ar", "عرض كشف حساب"),
+        ),
     ),
     Action(
         name="TRANSFER__FUND",
         risk=Risk.HIGH,
         routes=(Route.parse("POST /v3/profiles/{profileId}/transfers/{transferId}/payments"),),
         bind=Bind.REQUEST,
+        title=(
+            ("en", "Pay a transfer"),
+            ("de", "Überweisung ausführen"),
+            ("es", "Pagar una transferencia"),
+            ("fr", "Effectuer un virement"),
+            ("ar", "دفع حوالة"),
+        ),
     ),
     Action(
         name="BATCH__FUND",
         risk=Risk.HIGH,
         routes=(Route.parse("POST /v3/profiles/{profileId}/batch-payments/{batchGroupId}/payments"),),
         bind=Bind.REQUEST,
+        title=(
+            ("en", "Pay a group of transfers"),
+            ("de", "Sammelüberweisung ausführen"),
+            ("es", "Pagar un grupo de transferencias"),
+            ("fr", "Payer un groupe de virements"),
+            ("ar", "دفع مجموعة حوالات"),
+        ),
     ),
 )
 
@@ -83,6 +108,9 @@ _RSA_BITS = 2048
 _STORE, _LEDGER, _KEYS, _JOSE = "watchword.db", "sandbox.db", "keys.json", "jose.pem"
 
 
+OpensStore: TypeAlias = Callable[[], Awaitable[Store]]
+
+
 class UnusableDataError(Exception):
     """The data directory cannot be used; says why."""
 
@@ -100,28 +128,44 @@ class World:
     people: People
     keys: ServerKeys
     settings: Settings
+    page: PageSettings
 
     @classmethod
-    async def open(cls, config: Config | None = None, data: Path | None = None) -> "World":
+    async def open(
+        cls,
+        config: Config | None = None,
+        data: Path | None = None,
+        page: PageSettings | None = None,
+        store: OpensStore | None = None,
+        keys: ServerKeys | None = None,
+    ) -> "World":
         """
         Make a world, or go on with the one in *data*.
 
         Args:
             config: What replaces the sandbox's own actions and limits.
             data: A directory that is prepared.
+            page: How the approval page looks.
+            store: Opens an empty store, where nothing else is kept; without it, and without *data*,
+                everything lives in memory.
+            keys: Our JOSE keys, where none are kept in *data*; without them new ones.
 
         Raises:
             UnusableDataError: What lies in *data* is not the sandbox's, or cannot be read.
         """
-        keyring, keys, store, ledger = _in_memory() if data is None else _on_disk(data)
-        if data is not None:
-            await _check_ring(store, keyring, ledger, data)
+        if data is None:
+            keyring, ledger = Keyring({1: new_key()}, active=1), Ledger()
+            keys = new_keys() if keys is None else keys
+            kept = MemoryStore() if store is None else await store()
+        else:
+            keyring, keys, kept, ledger = _on_disk(data)
+            await _check_ring(kept, keyring, ledger, data)
         clock = MovableClock(moved_ms=ledger.moved_ms())
         limits: dict[str, Any] = {} if config is None else dict(config.limits)
         entropy = SandboxEntropy()
         outbox = Outbox(clock)
         engine = Engine(
-            store=store,
+            store=kept,
             clock=clock,
             entropy=entropy,
             methods=Methods(keyring),
@@ -135,7 +179,15 @@ class World:
         await people.start()
         table = Actions(ACTIONS if config is None or config.actions is None else config.actions)
         settings = _settings(table, EnrolmentTable() if config is None else config.enrolment)
-        return cls(clock, entropy, outbox, ledger, table, engine, people, keys, settings)
+        page = replace(
+            PageSettings(brand=Brand(name="The Demo Bank")) if page is None else page,
+            origin="",
+            openers=LOOPBACK,
+            secure=False,
+            applications={},
+            titles={action.name: dict(action.title) for action in table.by_name.values()},
+        )
+        return cls(clock, entropy, outbox, ledger, table, engine, people, keys, settings, page)
 
     def advance(self, seconds: float) -> Instant:
         """
@@ -181,7 +233,7 @@ def prepare(data: Path) -> None:
             write_private(keys, new_key_file())
         read_keyring(keys)
         if not (data / _JOSE).exists():
-            write_private(data / _JOSE, ServerKeys.generate(rsa_bits=_RSA_BITS).to_pem())
+            write_private(data / _JOSE, new_keys().to_pem())
         read_jose_keys(data / _JOSE)
         # Made here for its mode: SQLite takes an empty file for a new one, and its companions follow it.
         os.close(os.open(data / _LEDGER, os.O_CREAT | os.O_RDWR, 0o600))
@@ -192,13 +244,9 @@ def prepare(data: Path) -> None:
         raise UnusableDataError(f"{error.filename or data}: {reason}") from error
 
 
-def _in_memory() -> tuple[Keyring, ServerKeys, Store, Ledger]:
-    return (
-        Keyring({1: new_key()}, active=1),
-        ServerKeys.generate(rsa_bits=_RSA_BITS),
-        MemoryStore(),
-        Ledger(),
-    )
+def new_keys() -> ServerKeys:
+    """Return JOSE keys that nobody has seen yet; each is made when it is first asked for."""
+    return ServerKeys.generate(rsa_bits=_RSA_BITS)
 
 
 def _on_disk(data: Path) -> tuple[Keyring, ServerKeys, Store, Ledger]:

@@ -23,7 +23,7 @@ from watchword.domain.decision import Refusal
 from watchword.domain.enrolment import StepUpFor
 from watchword.domain.method import CredentialKind
 from watchword.domain.user import UserId
-from watchword.engine.engine import Approved, Caller, Engine
+from watchword.engine.engine import Approved, Caller, Engine, identify
 from watchword.engine.principal import Authenticator, Principal, PrincipalKind
 from watchword.jose.envelope import JoseMethod
 from watchword.methods.keyring import Purpose
@@ -245,7 +245,11 @@ class Endpoint:
         profile = parameters.get("profileId")
         if profile is not None and not owns(principal, profile):
             return profile_not_allowed()
-        return Caller(principal.user_id, signs=principal.kind is PrincipalKind.PERSONAL)
+        return Caller(
+            principal.user_id,
+            signs=principal.kind is PrincipalKind.PERSONAL,
+            application=principal.application,
+        )
 
     async def _seal(self, call: Call, operation: Operation, answer: Answer) -> Document:
         if isinstance(answer, Problem):
@@ -287,9 +291,9 @@ class StepUp:
         headers = call.scope["headers"]
         ott = protected.presented_ott(headers)
         signature = None if ott is None else protected.presented_signature(headers)
-        decision = await engine.protect(
-            call.caller, action, self._binding(call), ott=ott, signature=signature
-        )
+        anew = self._bound(call)
+        binding = anew if ott is None else await self._as_presented(call, ott)
+        decision = await engine.protect(call.caller, action, binding, anew=anew, ott=ott, signature=signature)
         if isinstance(decision, Refusal):
             return problems.refused(decision)
         if not isinstance(decision, Approved):
@@ -313,11 +317,15 @@ class StepUp:
         asked = call.approved or call.application is not None
         return StepUpFor.NOTHING if asked else self._settings.step_up
 
-    def _binding(self, call: Call) -> Binding:
-        scope = call.scope
-        digest = NO_BODY
-        if call.payload:
-            digest = self._engine.methods.keyring.digest(Purpose.REQUEST, call.payload)
+    async def _as_presented(self, call: Call, ott: str) -> Binding:
+        """Bind the call as the caller's own token was: that may have been before a change of keys."""
+        token = await self._engine.store.token(identify(ott))
+        mine = token is not None and token.user_id == call.caller.user_id
+        return self._bound(call, like=token.binding.body if token is not None and mine else b"")
+
+    def _bound(self, call: Call, *, like: bytes = b"") -> Binding:
+        scope, keyring = call.scope, self._engine.methods.keyring
+        digest = keyring.digest(Purpose.REQUEST, call.payload, like=like) if call.payload else NO_BODY
         return bind(scope["method"], protected.raw_path(scope), scope["query_string"], digest)
 
 

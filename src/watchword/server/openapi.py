@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable
+from functools import cache
 from http import HTTPStatus
 from importlib.metadata import version
 from typing import Any
@@ -213,5 +214,11 @@ def _error(status: int, *, jose: bool = False) -> dict[str, Any]:
 
 
 def _json(shape: Any) -> dict[str, Any]:  # noqa: ANN401 - a struct, or a list of them.
+    schema, example = _described(shape)
+    return {"application/json": {"schema": schema, "example": example}}
+
+
+@cache  # An operation has an error for each status, and most have the same shape.
+def _described(shape: Any) -> tuple[Any, Any]:  # noqa: ANN401 - as above.
     (schema,), _ = msgspec.json.schema_components([shape], ref_template=_REF)
-    return {"application/json": {"schema": schema, "example": example_of(shape)}}
+    return schema, example_of(shape)

@@ -7,6 +7,9 @@ from watchword.domain.action import Action
 from watchword.domain.enrolment import CREDENTIAL_CHANGE, StepUpFor
 from watchword.engine.principal import Principal
 
+STOP_SECONDS = 20.0
+"""How long what is in flight may take when the server is told to stop."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApplicationSettings:

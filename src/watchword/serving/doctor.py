@@ -30,10 +30,11 @@ from watchword.engine.ports import SystemClock
 from watchword.engine.principal import AuthenticatorUnavailableError
 from watchword.serving.keys import ForeignKeysError, UnusableKeysError, check_ring, read_keyring
 from watchword.serving.refusals import of_the_file, refusals
-from watchword.serving.settings import Deployment, load
+from watchword.serving.settings import Deployment, UnusableDeploymentError, load
+from watchword.serving.stores import open_store, pending_steps
 from watchword.store.base import StoreUnavailableError
 from watchword.store.codec import decode_event
-from watchword.store.sqlite import SqliteStore, UnusableFileError, migrations
+from watchword.store.sqlite import migrations
 
 CONNECT_SECONDS = 3.0
 FREE_BYTES_MIN = 200 * 1024 * 1024
@@ -88,13 +89,14 @@ async def examine(config: Path) -> list[Finding]:
         deployment, mistakes = load(config)
     except ConfigError as error:
         return [Finding("configuration", str(config), mistake) for mistake in error.mistakes]
-    mistakes += of_the_file(config)
-    mistakes += refusals(deployment)
+    mistakes = [*mistakes, *of_the_file(config, deployment), *refusals(deployment)]
     findings = [Finding("configuration", str(config), mistake) for mistake in mistakes]
     if not mistakes:
         findings.append(Finding("configuration", f"{config} can be served"))
     if deployment.app is not None:
-        findings.append(_application(deployment.app.target.partition(":")[0], deployment.folder))
+        targets = filter(None, (deployment.app.target, deployment.app.describe))
+        modules = dict.fromkeys(target.partition(":")[0] for target in targets)
+        findings += (_application(module, deployment.folder) for module in modules)
     findings += _keys(deployment)
     findings += await _store(deployment)
     async with Egress() as egress:
@@ -108,8 +110,32 @@ async def examine(config: Path) -> list[Finding]:
         findings.append(Finding("delivery", "there is none, so that no codes are offered"))
     if deployment.face is not None and deployment.face.url is not None:
         findings.append(await _reachable("faces", deployment.face.url))
+    findings += _page(deployment, mistakes)
     findings.append(_clock(deployment))
     return findings
+
+
+def _page(deployment: Deployment, mistakes: list[str]) -> Iterator[Finding]:
+    """Say where the approval page is, and who may open it; what was refused is not called well."""
+    page, told = deployment.page, "in a frame, and told how it ended: "
+    if not any(mistake.startswith(("page:", "page.")) for mistake in mistakes):
+        if page.origin is None:
+            yield Finding("page", "page.origin is not set, so that no code is bound to where it may be typed")
+        else:
+            yield Finding("page", f"codes are for {page.origin}")
+        if page.openers:
+            yield Finding("openers", f"{told}{', '.join(page.openers)}")
+        else:
+            yield Finding("openers", _NOBODY)
+    if any(mistake.startswith("applications") for mistake in mistakes):
+        return
+    for application in deployment.applications:
+        if application.openers is not None:
+            openers = ", ".join(application.openers)
+            yield Finding(f"openers of {application.id}", f"{told}{openers}" if openers else _NOBODY)
+
+
+_NOBODY = "there are none: the page opens as a window of its own, and tells nobody"
 
 
 def _application(module: str, folder: Path) -> Finding:
@@ -118,7 +144,7 @@ def _application(module: str, folder: Path) -> Finding:
     if PathFinder.find_spec(top, [str(folder), *sys.path]) is None:
         advice = f"install it where this command is, or put it into {folder}"
         return Finding("application", f"there is no module {top}", advice)
-    return Finding("application", f"{module} is there")
+    return Finding("application", f"{module} is there; what is in it is looked at by `watchword serve`")
 
 
 def _keys(deployment: Deployment) -> Iterator[Finding]:
@@ -135,6 +161,8 @@ def _keys(deployment: Deployment) -> Iterator[Finding]:
 
 async def _store(deployment: Deployment) -> list[Finding]:
     file = deployment.store_file
+    if file is None:
+        return await _server(deployment)
     findings = list(_disk(file.parent))
     if not file.exists():
         return [*findings, Finding("store", f"{file} is not there yet; the first start makes it")]
@@ -145,15 +173,35 @@ async def _store(deployment: Deployment) -> list[Finding]:
         return [*findings, Finding("store", f"{file}: {error}", advice)]
     if behind:
         return [*findings, Finding("store", f"{file}: the next start upgrades its schema, {behind} steps")]
+    return [*findings, *await _opens(deployment, str(file))]
+
+
+async def _server(deployment: Deployment) -> list[Finding]:
+    shown = deployment.store_shown
     try:
-        store = SqliteStore.open(file)
-    except (UnusableFileError, StoreUnavailableError) as error:
-        return [*findings, Finding("store", str(file), str(error))]
-    findings.append(Finding("store", f"{file} opens, its schema is the newest"))
+        steps = await pending_steps(deployment)
+    except (UnusableDeploymentError, SecretFileError) as error:
+        return [Finding("store", shown, str(error))]
+    if steps:
+        return [Finding("store", f"{shown}: the next start upgrades its schema, {len(steps)} steps")]
+    return await _opens(deployment, shown)
+
+
+async def _opens(deployment: Deployment, shown: str) -> list[Finding]:
+    """Open the store as a start would, but for its schema, and look whether it was made with our keys."""
     try:
+        store = await open_store(deployment, migrate=False)
+    except (UnusableDeploymentError, SecretFileError) as error:
+        return [Finding("store", shown, str(error))]
+    findings: list[Finding] = []
+    try:
+        await store.ping()
+        findings.append(Finding("store", f"{shown} opens and can be written, its schema is the newest"))
         await check_ring(store, read_keyring(deployment.key_file))
         findings.append(Finding("keys and store", "what is stored opens with these keys"))
-    except (ForeignKeysError, UnusableKeysError, StoreUnavailableError) as error:
+    except StoreUnavailableError as error:
+        findings.append(Finding("store", shown, str(error)))
+    except (ForeignKeysError, UnusableKeysError) as error:
         findings.append(Finding("keys and store", str(deployment.key_file), str(error)))
     finally:
         await store.close()
@@ -259,7 +307,7 @@ def _clock(deployment: Deployment) -> Finding:
     advice = "set this machine's clock, and let NTP keep it: what expires goes by it"
     if now < _WRITTEN:
         return Finding("clock", "years behind", advice)
-    last = _last_event(deployment.store_file)
+    last = None if deployment.store_file is None else _last_event(deployment.store_file)
     if last is None:
         return Finding("clock", "there is no earlier moment to compare it with")
     if last > after(now, _AHEAD_SECONDS):

@@ -6,6 +6,7 @@ The sandbox and the server for production share the formats. What production ref
 """
 
 import os
+import re
 import stat
 import tempfile
 from collections.abc import AsyncIterator, Iterator
@@ -13,13 +14,13 @@ from pathlib import Path
 
 import msgspec
 
-from watchword.domain.credential import FaceMap, Phone, Pin
+from watchword.domain.credential import DeviceFingerprint, FaceMap, Phone, Pin
 from watchword.domain.user import UserSecurity
 from watchword.jose.keys import KeyFileError, ServerKeys
 from watchword.methods.base import row
+from watchword.methods.device_fingerprint import is_only_digested
 from watchword.methods.keyring import KEY_BYTES, KeyMissingError, Keyring, Purpose, Tampered
-from watchword.store.base import Store
-from watchword.store.codec import StoreCorruptError
+from watchword.store.base import Store, StoreCorruptError
 
 # How far into the trail a start looks for something to open, and how many users it asks for it.
 _EVENTS_AT_ONCE = 1_000
@@ -28,7 +29,12 @@ _USERS_MAX = 20
 # 32 random bytes have 30 different ones, give or take two; under 16 in no run of the universe.
 _DIFFERENT_BYTES_MIN = 16
 
-_SEALED = {Pin: Purpose.PIN, Phone: Purpose.PHONE, FaceMap: Purpose.FACE_MAP}
+_SEALED = {
+    Pin: Purpose.PIN,
+    Phone: Purpose.PHONE,
+    FaceMap: Purpose.FACE_MAP,
+    DeviceFingerprint: Purpose.DEVICE,
+}
 
 
 class UnusableKeysError(Exception):
@@ -79,6 +85,46 @@ def write_private(path: Path, content: bytes) -> None:
         os.link(partial, path, follow_symlinks=False)
     finally:
         os.unlink(partial)  # noqa: PTH108 - it is a name, not a Path.
+    _sync_folder(path.parent)
+
+
+def replace_private(path: Path, content: bytes) -> None:
+    """
+    Put *content* in the place of a file that its owner alone may read: the old one, or the new one, whole.
+
+    Raises:
+        OSError: It cannot be written; the old one is as it was.
+    """
+    path = path.resolve()
+    _forget_partial(path)
+    descriptor, partial = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)  # noqa: PTH105 - it is a name, not a Path.
+    except BaseException:
+        os.unlink(partial)  # noqa: PTH108
+        raise
+    _sync_folder(path.parent)
+
+
+def _sync_folder(path: Path) -> None:
+    """Have the names in a folder outlive a power cut."""
+    folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def _forget_partial(path: Path) -> None:
+    """Remove what a write left that the power ended: it has keys in it."""
+    for left in path.parent.iterdir():
+        # As `tempfile` names what it makes: a person's own copies are named otherwise.
+        if re.fullmatch(re.escape(f".{path.name}.") + "[a-z0-9_]{8}", left.name):
+            left.unlink(missing_ok=True)
 
 
 def read_key_file(path: Path) -> KeyFile:
@@ -86,16 +132,18 @@ def read_key_file(path: Path) -> KeyFile:
     Read the master keys.
 
     Raises:
-        UnusableKeysError: They cannot be read, or are none.
+        UnusableKeysError: They cannot be read, or one has another length than it must.
     """
     try:
-        return msgspec.json.decode(path.read_bytes(), type=KeyFile)
+        kept = msgspec.json.decode(path.read_bytes(), type=KeyFile)
     except OSError as error:
         raise UnusableKeysError(f"{path}: {error.strerror or type(error).__name__}") from error
     except (msgspec.DecodeError, ValueError) as error:
         raise UnusableKeysError(
             f'{path}: not a key file, which is {{"active": 1, "keys": {{"1": "32 bytes in Base64"}}}}'
         ) from error
+    ring_of(path, kept)
+    return kept
 
 
 def read_keyring(path: Path) -> Keyring:
@@ -105,7 +153,16 @@ def read_keyring(path: Path) -> Keyring:
     Raises:
         UnusableKeysError: They cannot be read, or one has another length than it must.
     """
-    kept = read_key_file(path)
+    return ring_of(path, read_key_file(path))
+
+
+def ring_of(path: Path, kept: KeyFile) -> Keyring:
+    """
+    Return the ring that a key file makes.
+
+    Raises:
+        UnusableKeysError: One of its keys has another length than it must.
+    """
     try:
         return Keyring(kept.keys, active=kept.active)
     except ValueError as error:
@@ -204,14 +261,24 @@ async def check_ring(store: Store, keyring: Keyring) -> None:
         raise ForeignKeysError("what is in the store was made with other keys: put its own key file back")
 
 
+def retired_beside(path: Path, number: int) -> Path:
+    """Return where a rotation puts the key that it takes out of *path*."""
+    return path.with_name(f"{path.stem}.retired-{number}{path.suffix}")
+
+
+def keys_of(user: UserSecurity) -> set[int]:
+    """Return the numbers of the keys that what *user* enrolled is sealed under."""
+    return {sealed[0] for _, sealed, _ in _sealed(user) if sealed}
+
+
 async def _first_users(store: Store) -> AsyncIterator[UserSecurity]:
     seen: set[int] = set()
-    found, after = 0, 0
-    while found < _USERS_MAX and after < _EVENTS_MAX:
+    found = looked = after = 0
+    while found < _USERS_MAX and looked < _EVENTS_MAX:
         events = await store.events(after=after, limit=_EVENTS_AT_ONCE)
         if not events:
             return
-        after = events[-1][0]
+        after, looked = events[-1][0], looked + len(events)
         for _, event in events:
             if event.user_id is None or event.user_id in seen:
                 continue
@@ -230,5 +297,7 @@ async def _first_users(store: Store) -> AsyncIterator[UserSecurity]:
 
 def _sealed(user: UserSecurity) -> Iterator[tuple[Purpose, bytes, bytes]]:
     for credential in user.credentials:
-        if isinstance(credential, Pin | Phone | FaceMap):
+        if isinstance(credential, DeviceFingerprint) and is_only_digested(credential):
+            continue  # As an earlier version left it: nothing that opens.
+        if isinstance(credential, Pin | Phone | FaceMap | DeviceFingerprint):
             yield _SEALED[type(credential)], credential.sealed, row(user.id, credential.id)

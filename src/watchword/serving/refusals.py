@@ -6,14 +6,18 @@ guards money may do none of it, and hears of everything at once.
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
-from watchword.auth.settings import SecretFileError, client_secret, gateway_secrets
+from watchword.auth.settings import SecretFileError, client_secret, gateway_secrets, read_secrets
 from watchword.domain.action import Action, Risk
 from watchword.domain.challenge import HIGH_RISK_FACTORS, completable
 from watchword.domain.enrolment import CREDENTIAL_CHANGE, StepUpFor
 from watchword.domain.method import Method
+from watchword.page.assets import Assets
+from watchword.page.brand import DEFAULT, LOGO_MAX, logo_fault
+from watchword.page.render import Renderer, UnusableTemplatesError
 from watchword.serving import callers
 from watchword.serving.keys import (
     UnusableKeysError,
@@ -25,6 +29,7 @@ from watchword.serving.keys import (
     weak_key,
 )
 from watchword.serving.settings import Deployment, webhook_secrets
+from watchword.serving.stores import server_faults
 
 TEST_TOKENS = ("demo-ada", "demo-grace", "demo-signer", "demo-application")
 """The sandbox's people: whoever read the documentation holds these."""
@@ -69,13 +74,26 @@ def refusals(deployment: Deployment, *, with_app: bool = False) -> Iterator[str]
     yield from of_key_files(deployment)
     yield from of_secrets(deployment)
     yield from of_the_store(deployment)
+    yield from of_the_page(deployment)
 
 
-def of_the_file(config: Path) -> Iterator[str]:
-    """Say that others could change the configuration: they would say who may sign in, and what runs."""
+def of_the_file(config: Path, deployment: Deployment) -> Iterator[str]:
+    """
+    Say that others could change the configuration: they would say who may sign in, and what runs.
+
+    They may read it, unless it holds a password of the store.
+    """
     wrong = changeable(config)
     if wrong is not None:
         yield wrong
+    elif file_fault(config) is not None:
+        for server in deployment.store.servers:
+            if server.has_password:
+                yield (
+                    f"store.{server.name}: holds a password, and others may read this file; write the"
+                    f" password into a file of its own, named in store.{server.password_name}, or run:"
+                    f" chmod 600 {config}"
+                )
 
 
 def _of_callers(deployment: Deployment) -> Iterator[str]:
@@ -196,12 +214,13 @@ def _of_test_doors(deployment: Deployment) -> Iterator[str]:
                 f"tokens[{number}].sha256: is that of «{README_TOKEN}», which the README tells everybody;"
                 " it is good for a first try alone, so take it out now that others can call too"
             )
-    if deployment.app is not None:
-        module = deployment.app.target.partition(":")[0]
+    app = deployment.app
+    for key, target in (("target", app and app.target), ("describe", app and app.describe)):
+        module = (target or "").partition(":")[0]
         if any(module == test or module.startswith(f"{test}.") for test in TEST_MODULES):
-            yield f"app.target: {module} is for tests, with codes that everybody knows; name your own"
+            yield f"app.{key}: {module} is for tests, with codes that everybody knows; name your own"
     for name, file in (("store.path", deployment.store_file), ("keys.file", deployment.key_file)):
-        if (file.parent / TEST_FILE).exists():
+        if file is not None and (file.parent / TEST_FILE).exists():
             yield (
                 f"{name}: {file.parent} is a data directory of the sandbox, whose people and PINs everybody"
                 " knows; begin in a new one, with `watchword init`"
@@ -239,6 +258,10 @@ def of_secrets(deployment: Deployment) -> Iterator[str]:
     if deployment.delivery is not None and deployment.delivery.secret_file:
         webhook = folder / deployment.delivery.secret_file
         yield from _of_file("delivery.secret_file", webhook, lambda: webhook_secrets(webhook))
+    for server in deployment.store.servers:
+        if server.password_file:
+            password = folder / server.password_file
+            yield from _of_file(f"store.{server.password_name}", password, partial(read_secrets, password))
     if deployment.face is not None:
         yield from deployment.face.faults(folder)
         if deployment.face.api_key_file is not None:
@@ -250,10 +273,43 @@ def of_secrets(deployment: Deployment) -> Iterator[str]:
 def of_the_store(deployment: Deployment) -> Iterator[str]:
     """Say that others can read the store, or change it: it has every approval, and what is enrolled."""
     file = deployment.store_file
+    if file is None:
+        yield from server_faults(deployment)
+        return
     for each in (file, file.with_name(f"{file.name}-wal"), file.with_name(f"{file.name}-shm")):
         wrong = file_fault(each)
         if wrong is not None:
             yield f"store.path: {wrong}"
+
+
+def of_the_page(deployment: Deployment) -> Iterator[str]:
+    """Name what is wrong with the approval page's files: whoever changes them reads every PIN."""
+    logo = deployment.logo_file
+    if logo is not None and deployment.page.logo:
+        try:
+            # One byte more than a logo has, so that a disk image is not read to its end.
+            with logo.open("rb") as file:
+                body = file.read(LOGO_MAX + 1)
+        except OSError as error:
+            yield f"page.logo: {logo}: {error.strerror or error}; put the picture there"
+        else:
+            wrong = logo_fault(logo.name, body) or changeable(logo)
+            if wrong is not None:
+                yield f"page.logo: {logo}: {wrong}"
+    templates = deployment.templates_folder
+    if templates is None or not deployment.page.templates:
+        return
+    if not templates.is_dir():
+        yield f"page.templates: {templates}: is no directory; make it, or leave it out"
+        return
+    for each in (templates, *sorted(templates.rglob("*"))):
+        wrong = changeable(each)
+        if wrong is not None:
+            yield f"page.templates: {each}: {wrong}"
+    try:
+        Renderer(DEFAULT, templates, Assets())
+    except UnusableTemplatesError as error:
+        yield from (f"page.templates: {mistake}" for mistake in error.mistakes)
 
 
 def _of_file(name: str, file: Path, look: Callable[[], object]) -> Iterator[str]:

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from watchword.asgi import ASGIApp
 from watchword.config import ConfigError
-from watchword.server.run import run
-from watchword.serving.app import Server, UnusableDeploymentError, application, checked
+from watchword.server.run import IsDraining, run
+from watchword.serving.app import Server, application, checked, description
+from watchword.serving.settings import UnusableDeploymentError
 
 
 def run_serve(config: Path) -> None:
@@ -25,22 +26,15 @@ def run_serve(config: Path) -> None:
     # Here, where a fault can still be told in one line. The application is not imported: what it
     # opens belongs in the process that serves it.
     asyncio.run(_rehearse(Server(deployment)))
+    server = deployment.server
     run(
         partial(_application, config),
-        host=deployment.server.host,
-        port=deployment.server.port,
-        may_reload=partial(_may_reload, config),
+        host=server.host,
+        port=server.port,
+        workers=server.workers,
+        drain_seconds=server.drain_seconds,
+        stop_seconds=server.stop_seconds,
     )
-
-
-def _may_reload(config: Path) -> bool:
-    """Tell whether a server could start now; if not, say why, and let the one that runs go on."""
-    try:
-        asyncio.run(_rehearse(Server(checked(config))))
-    except (ConfigError, UnusableDeploymentError) as error:
-        _say(f"not reloaded, the server goes on as it was: {error}")
-        return False
-    return True
 
 
 async def _rehearse(server: Server) -> None:
@@ -48,10 +42,16 @@ async def _rehearse(server: Server) -> None:
         pass
 
 
-def _application(config: Path) -> ASGIApp:
+def _application(config: Path, is_draining: IsDraining) -> ASGIApp:
     try:
         deployment = checked(config)
-        return Server(deployment, application(deployment))
+        return Server(
+            deployment,
+            application(deployment),
+            describe=description(deployment),
+            probes=deployment.server.probes is not False,
+            is_draining=is_draining,
+        )
     except (ConfigError, UnusableDeploymentError) as error:
         _say(str(error))
         os._exit(1)

@@ -9,7 +9,8 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, TypeVar
+from urllib.parse import quote
 
 import msgspec
 
@@ -24,15 +25,31 @@ from watchword.auth.settings import (
     read_secrets,
     repeated_tokens,
 )
-from watchword.config import Config, read, text_of
+from watchword.config import Config, read, table_of, text_of
 from watchword.delivery.webhook import TIMEOUT_SECONDS, secret_of
 from watchword.domain.limits import Limits
 from watchword.faces.settings import FaceTable
+from watchword.page.brand import BrandError, name_fault, styles_of
+from watchword.page.settings import openers_faults, origin_fault
+from watchword.server.settings import STOP_SECONDS
 
 PORT_MAX = 65_535
+WORKERS_MAX = 64
+DRAIN_SECONDS_MAX = 300
+STOP_SECONDS_MAX = 600
 WEBHOOK_SECONDS_MAX = 30
 AT_ONCE_MAX = 1_000
+TOKENS_DAYS_MAX = 3_650
+AUDIT_DAYS_MIN, AUDIT_DAYS_MAX = 400, 36_500
+STORE_FILE = "watchword.db"
 _NAME_MAX = 255
+_SCHEMES = {
+    "url": ("postgresql", "valkey", "valkeys"),
+    "tokens": ("valkey", "valkeys"),
+    "users": ("postgresql",),
+}
+"""How the URL of a store may begin, by the member that names it."""
+_PASSWORDS = {name: "password_file" if name == "url" else f"{name}_password_file" for name in _SCHEMES}
 _HOST = re.compile(r"(?=.{1,253}$)[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})*")
 _TARGET = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
@@ -45,11 +62,21 @@ class ServerTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         host: The address to listen on.
         port: 0 for any that is free.
         behind_tls_proxy: That TLS is ended in front of this server, and nothing else reaches it.
+        workers: How many processes serve, on one address and one store.
+        drain_seconds: For how long a server that is told to stop goes on serving, and says at
+            ``/readyz`` that nobody should be sent to it any more.
+        stop_seconds: How long what is in flight may take after that.
+        probes: Whether ``/healthz`` and ``/readyz`` are ours. Without a word they are in ``watchword
+            serve``, and are left to the application in ``protect``.
     """
 
     host: str = "127.0.0.1"
     port: int = 8000
     behind_tls_proxy: bool = False
+    workers: int = 1
+    drain_seconds: float = 0.0
+    stop_seconds: float = STOP_SECONDS
+    probes: bool | None = None
 
     def faults(self) -> Iterator[str]:
         """Name what cannot work."""
@@ -57,6 +84,13 @@ class ServerTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
             yield "host: must be an address or a host's name; 127.0.0.1 is this machine alone"
         if not 0 <= self.port <= PORT_MAX:
             yield f"port: must be from 0 to {PORT_MAX}, not {self.port}"
+        if not 1 <= self.workers <= WORKERS_MAX:
+            yield f"workers: must be from 1 to {WORKERS_MAX}, not {self.workers}"
+        # Written so that NaN is refused too.
+        if not 0 <= self.drain_seconds <= DRAIN_SECONDS_MAX:
+            yield f"drain_seconds: must be from 0 to {DRAIN_SECONDS_MAX}, not {self.drain_seconds:g}"
+        if not 1 <= self.stop_seconds <= STOP_SECONDS_MAX:
+            yield f"stop_seconds: must be from 1 to {STOP_SECONDS_MAX}, not {self.stop_seconds:g}"
 
     @property
     def is_local(self) -> bool:
@@ -90,20 +124,159 @@ class KeysTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
                 yield f"{name}: must name a file; `watchword init` makes it"
 
 
-class StoreTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class StoreServer(NamedTuple):
     """
-    The ``[store]`` table.
+    A server that ``[store]`` names.
 
     Attributes:
-        path: The SQLite file, on a local disk.
+        name: By which member.
+        password_file: Where its password is.
     """
 
-    path: str = "watchword.db"
+    name: str
+    url: str
+    password_file: str | None
+
+    @property
+    def password_name(self) -> str:
+        """The member that names the file with its password."""
+        return _PASSWORDS[self.name]
+
+    @property
+    def is_postgresql(self) -> bool:
+        """Whether it is PostgreSQL, and not Valkey."""
+        return self.url.startswith("postgresql:")
+
+    @property
+    def has_password(self) -> bool:
+        """Whether the URL itself holds a password."""
+        return _parts_of(self.url)[2] is not None
+
+    def url_with(self, password: str | None) -> str:
+        """Return the URL with *password* in it."""
+        if password is None:
+            return self.url
+        scheme, user, _, hosts, rest = _parts_of(self.url)
+        return f"{scheme}://{user}:{quote(password, safe='')}@{hosts}{rest}"
 
     def faults(self) -> Iterator[str]:
         """Name what cannot work."""
-        if not self.path:
+        scheme, user, _, hosts, rest = _parts_of(self.url)
+        if scheme not in _SCHEMES[self.name]:
+            known = [f"{each}://" for each in _SCHEMES[self.name]]
+            if self.name == "url":
+                yield f"url: must begin with one of {', '.join(known)}; an SQLite file is named in path"
+            else:
+                yield (
+                    f"{self.name}: must begin with {' or '.join(known)}; tokens in Valkey and users in"
+                    " PostgreSQL are the only two stores that work together"
+                )
+        elif not hosts:
+            yield f"{self.name}: must name a host, {scheme}://host"
+        elif user is None or "@" in rest.partition("?")[0]:
+            yield f"{self.name}: an @ is left over; in a name or a password write it as %40"
+        if self.has_password and self.password_file is not None:
+            yield f"{self.password_name}: the URL holds a password already; take one of them out"
+
+
+class StoreTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """
+    The ``[store]`` table: one file, a server, or two that share the work.
+
+    Attributes:
+        path: The SQLite file, on a local disk; without a word ``watchword.db``.
+        url: The database server. It may hold a password only where others cannot read this file.
+        password_file: Where the password for *url* is.
+        tokens: Valkey, for what comes and goes, as in *url*; together with *users*.
+        tokens_password_file: Where the password for *tokens* is.
+        users: PostgreSQL, for what is kept, likewise.
+        users_password_file: Where the password for *users* is.
+        postgresql: How PostgreSQL is spoken to; the extra that does so knows the members.
+        valkey: How Valkey is spoken to, likewise.
+    """
+
+    path: str | None = None
+    url: str | None = None
+    password_file: str | None = None
+    tokens: str | None = None
+    tokens_password_file: str | None = None
+    users: str | None = None
+    users_password_file: str | None = None
+    postgresql: dict[str, Any] = {}
+    valkey: dict[str, Any] = {}
+
+    @property
+    def servers(self) -> tuple[StoreServer, ...]:
+        """The servers that are named: none, one, or that of tokens and that of users."""
+        return tuple(StoreServer(name, url, file) for name, url, file in self._named() if url is not None)
+
+    def _named(self) -> tuple[tuple[str, str | None, str | None], ...]:
+        return (
+            ("url", self.url, self.password_file),
+            ("tokens", self.tokens, self.tokens_password_file),
+            ("users", self.users, self.users_password_file),
+        )
+
+    @property
+    def is_split(self) -> bool:
+        """Whether two servers share the work."""
+        return self.tokens is not None and self.users is not None
+
+    def faults(self) -> Iterator[str]:
+        """Name what cannot work."""
+        if self.path == "":
             yield "path: must name a file on a local disk; it is made at the first start"
+        yield from self._faults_of_passwords()
+        for name, table in (("postgresql", self.postgresql), ("valkey", self.valkey)):
+            if table and not any(server.url.startswith(name) for server in self.servers):
+                yield f"{name}: is for a url that begins with {name}://"
+        if (self.tokens is None) != (self.users is None):
+            yield "tokens, users: belong together, as Valkey and PostgreSQL; one store for all is url"
+        elif self.url is not None and self.is_split:
+            yield "url, tokens: name one store for all in url, or two in tokens and users"
+        if self.servers and self.path is not None:
+            yield f"path, {self.servers[0].name}: name one store: a file, or a server"
+        for server in self.servers:
+            yield from server.faults()
+
+    def _faults_of_passwords(self) -> Iterator[str]:
+        for name, url, file in self._named():
+            if file is not None and url is None:
+                yield f"{_PASSWORDS[name]}: is for {name} alone; SQLite has no password"
+            if file == "":
+                yield f"{_PASSWORDS[name]}: must name a file, which its owner alone may read"
+
+
+def _parts_of(url: str) -> tuple[str, str | None, str | None, str, str]:
+    """Take a URL apart: scheme, user (None where that cannot be told), password, hosts, the rest."""
+    scheme, _, behind = url.partition("://")
+    authority = re.split(r"[/?#]", behind, maxsplit=1)[0]
+    who, _, hosts = authority.rpartition("@")
+    user, colon, password = who.partition(":")
+    return scheme, None if "@" in who else user, password if colon else None, hosts, behind[len(authority) :]
+
+
+class RetentionTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """
+    The ``[retention]`` table: how long is kept what is over.
+
+    Attributes:
+        tokens_days: How long a token stays after its expiry.
+        audit_days: How long an event stays in the audit trail; 0 for ever.
+    """
+
+    tokens_days: int = 1
+    audit_days: int = 0
+
+    def faults(self) -> Iterator[str]:
+        """Name what is out of bounds."""
+        if not 1 <= self.tokens_days <= TOKENS_DAYS_MAX:
+            yield f"tokens_days: must be from 1 to {TOKENS_DAYS_MAX}, not {self.tokens_days}"
+        if self.audit_days and not AUDIT_DAYS_MIN <= self.audit_days <= AUDIT_DAYS_MAX:
+            yield (
+                f"audit_days: must be from {AUDIT_DAYS_MIN} to {AUDIT_DAYS_MAX}, not {self.audit_days}; or 0,"
+                " for ever: a customer may dispute a payment for 13 months (PSD2 art. 71)"
+            )
 
 
 class ApplicationTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -116,17 +289,26 @@ class ApplicationTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
             or ``tokens`` for one that ``[[tokens]]`` alone names. Must stand where several could name it.
         jose: Whether its calls that carry a PIN or a device fingerprint must be JOSE.
         manages_users: Whether it may enrol and remove users' credentials with its own access token.
+        name: As customers know it; the approval page says who asks.
+        openers: The origins whose pages may open the approval page for its users; without them, those of
+            ``[page]``.
     """
 
     id: str
     issuer: str | None = None
     jose: Literal["required", "optional"] = "optional"
     manages_users: bool = False
+    name: str | None = None
+    openers: list[str] | None = None
 
     def faults(self) -> Iterator[str]:
         """Name what cannot work."""
         if not 1 <= len(self.id) <= _NAME_MAX:
             yield f"id: must be the application's client id, of 1 to {_NAME_MAX} characters"
+        if self.name is not None and (wrong := name_fault(self.name)) is not None:
+            yield f"name: {wrong}"
+        for wrong in openers_faults(self.openers or ()):
+            yield f"openers{wrong}"
 
 
 class DeliveryTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -159,6 +341,47 @@ class DeliveryTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
             yield f"at_once: must be from 1 to {AT_ONCE_MAX}, not {self.at_once}"
 
 
+class PageTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """
+    The ``[page]`` table: the approval page, as customers see it.
+
+    Attributes:
+        origin: Where browsers find this server.
+        openers: The origins whose pages may open it in a frame, and are told how it ended.
+        name: Whose it is, as customers know it.
+        logo: A picture in place of the name.
+        colour: What buttons and links are coloured with.
+        frame_high_risk: Whether what is of high risk may be approved in a frame.
+        templates: A directory whose templates take the place of ours.
+    """
+
+    origin: str | None = None
+    openers: list[str] = []
+    name: str = "Watchword"
+    logo: str | None = None
+    colour: str | None = None
+    frame_high_risk: bool = True
+    templates: str | None = None
+
+    def faults(self) -> Iterator[str]:
+        """Name what is unsafe or cannot work, and what to write instead; files are looked at by refusals."""
+        if self.origin is not None and (wrong := origin_fault(self.origin)) is not None:
+            yield f"origin: {wrong}"
+        for wrong in openers_faults(self.openers):
+            yield f"openers{wrong}"
+        if (wrong := name_fault(self.name)) is not None:
+            yield f"name: {wrong}"
+        if self.logo == "":
+            yield "logo: must name a file; leave it out, and the name stands in its place"
+        if self.colour is not None:
+            try:
+                styles_of(self.colour)
+            except BrandError as error:
+                yield f"colour: {error}"
+        if self.templates == "":
+            yield "templates: must name a directory; leave it out, and the page is drawn with ours"
+
+
 class PersonalTokensTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """
     The ``[personal_tokens]`` table.
@@ -181,14 +404,18 @@ class AppTable(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     Attributes:
         target: Where it is, ``module:attribute``; modules are also looked for beside the file.
+        describe: Where the function is that says what a request is about, ``module:function``.
     """
 
     target: str
+    describe: str | None = None
 
     def faults(self) -> Iterator[str]:
         """Name what cannot work."""
         if not _TARGET.fullmatch(self.target):
             yield 'target: must be "module:attribute", such as "bank:app"'
+        if self.describe is not None and not _TARGET.fullmatch(self.describe):
+            yield 'describe: must be "module:function", such as "bank:describe"'
 
 
 class _Table(Protocol):
@@ -198,6 +425,10 @@ class _Table(Protocol):
 
 
 T = TypeVar("T", bound=_Table)
+
+
+class UnusableDeploymentError(Exception):
+    """The settings are well written, and the server cannot start; says why."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,6 +449,8 @@ class Deployment:
     keys: KeysTable
     store: StoreTable
     personal_tokens: PersonalTokensTable
+    page: PageTable
+    retention: RetentionTable
     applications: tuple[ApplicationTable, ...] = ()
     issuers: tuple[IssuerTable, ...] = ()
     tokens: tuple[TokenTable, ...] = ()
@@ -245,9 +478,27 @@ class Deployment:
         return self.folder / self.keys.jose_file
 
     @property
-    def store_file(self) -> Path:
-        """The SQLite file."""
-        return self.folder / self.store.path
+    def logo_file(self) -> Path | None:
+        """The picture of the approval page."""
+        return None if self.page.logo is None else self.folder / self.page.logo
+
+    @property
+    def templates_folder(self) -> Path | None:
+        """The operator's own templates."""
+        return None if self.page.templates is None else self.folder / self.page.templates
+
+    @property
+    def store_shown(self) -> str:
+        """What the store is called where people read it: never by a URL, which may hold a password."""
+        if self.store_file is not None:
+            return str(self.store_file)
+        named = " and ".join(f"store.{server.name}" for server in self.store.servers)
+        return f"the servers of {named}" if self.store.is_split else f"the server of {named}"
+
+    @property
+    def store_file(self) -> Path | None:
+        """The SQLite file; None where the store is a server."""
+        return None if self.store.servers else self.folder / (self.store.path or STORE_FILE)
 
 
 def load(path: Path) -> tuple[Deployment, list[str]]:
@@ -286,6 +537,8 @@ def parse(text: str, *, folder: Path, source: str = "configuration") -> tuple[De
         # Its faults are also about files, so that they are looked for by whoever starts a server.
         face=reader.one("face", FaceTable, faults=lambda _: ()),
         app=reader.one("app", AppTable),
+        page=reader.one("page", PageTable) or PageTable(),
+        retention=reader.one("retention", RetentionTable) or RetentionTable(),
         broken=frozenset(reader.broken),
     )
     mistakes += _repeated(
@@ -352,20 +605,26 @@ class _Reader:
         kind: type[T],
         faults: Callable[[T], Iterable[str]],
     ) -> T | None:
-        try:
-            table = msgspec.convert(entry, kind)
-            with_nul = [key for key in kind.__struct_fields__ if "\0" in str(getattr(table, key))]
-        except msgspec.ValidationError as error:
-            self._mistakes.append(f"{where}: {error}")
+        table, wrong = table_of(entry, kind)
+        members = () if table is None else kind.__struct_fields__
+        # No file, no header and no URL has one, and what opens files raises what nobody expects.
+        with_nul = [key for key in members if "\0" in str(getattr(table, key))]
+        wrong += (f".{key}: holds a NUL character; leave it out" for key in with_nul)
+        self._mistakes += (f"{where}{each}" for each in wrong)
+        if table is not None and not with_nul:
+            # What a member would be if it were not wrong is not judged.
+            judged = (fault for fault in faults(table) if not _is_of(fault, wrong))
+            self._mistakes += (f"{where}.{fault}" for fault in judged)
+        if wrong:
             self.broken.add(name)
             return None
-        if with_nul:
-            # No file, no header and no URL has one, and what opens files raises what nobody expects.
-            self._mistakes += (f"{where}.{key}: holds a NUL character; leave it out" for key in with_nul)
-            self.broken.add(name)
-            return None
-        self._mistakes += (f"{where}.{fault}" for fault in faults(table))
         return table
+
+
+def _is_of(fault: str, wrong: list[str]) -> bool:
+    """Tell whether a fault is of a member that was left out."""
+    left_out = {re.split(r"[.:\[]", each[1:])[0] for each in wrong}
+    return not left_out.isdisjoint(re.split(r"[.:\[]", fault)[0].split(", "))
 
 
 def _repeated(name: str, key: str, values: list[str], why: str = "") -> Iterator[str]:

@@ -12,8 +12,9 @@ class LinkedUsers:
     """
     Knows whom an issuer's subject stands for, asking the store once for each.
 
-    Whom a subject stands for never changes once it is stored, so that remembering it for ever is
-    safe; the longest unused make room.
+    Whom a subject stands for never changes once it is stored, so that remembering it is safe as long
+    as the store keeps what it acknowledged: ``forget`` is for when it may not have. The longest unused make
+    room.
     """
 
     def __init__(self, applications: Applications, *, remembered: int = REMEMBERED) -> None:
@@ -21,6 +22,7 @@ class LinkedUsers:
         self._applications = applications
         self._most = remembered
         self._known: OrderedDict[tuple[str, str], UserId] = OrderedDict()
+        self._era = 0
 
     async def user_id(self, issuer: str, subject: str) -> UserId | None:
         """
@@ -32,10 +34,18 @@ class LinkedUsers:
         key = (issuer, subject)
         known = self._known.get(key)
         if known is None:
+            era = self._era
             known = await self._applications.user_id(issuer, subject)
+            if era != self._era:
+                return known  # Known to a server that another took over from meanwhile.
             self._known[key] = known
             if len(self._known) > self._most:
                 self._known.popitem(last=False)
         else:
             self._known.move_to_end(key)
         return known
+
+    def forget(self) -> None:
+        """Look everybody up again: a store that another took over from may have lost whom it knew."""
+        self._era += 1
+        self._known.clear()

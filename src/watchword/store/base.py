@@ -7,6 +7,7 @@ here. The suite in ``tests/store`` holds every store to this contract.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from watchword.domain.application import Application, ApplicationId
@@ -25,6 +26,21 @@ class StoreUnavailableError(Exception):
     Of a write this means that the outcome is unknown: it may be stored. Tell nobody that it
     worked, let nobody through.
     """
+
+
+class StoreCorruptError(StoreUnavailableError):
+    """What is stored is not what was stored: damaged, mixed up, or of a newer version of Watchword."""
+
+
+class UnusableStoreError(Exception):
+    """This cannot be the store, and trying again will not help; the message says why, and what would."""
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableUser:
+    """A user whose record is damaged, as what goes through all users meets him."""
+
+    id: UserId
 
 
 class Store(Protocol):
@@ -52,6 +68,21 @@ class Store(Protocol):
 
     async def owner(self, owner_id: bytes) -> Owner | None:
         """Look up whose something is; also found is what was given back."""
+        ...
+
+    async def users(
+        self, *, after: UserId | None = None, limit: int = 1000
+    ) -> Sequence[UserSecurity | UnreadableUser]:
+        """
+        Read users page by page, as what goes through all of them does; one who cannot be read stops nobody.
+
+        Args:
+            after: The last user already seen; None to begin.
+            limit: How many to return at the most.
+
+        Returns:
+            Users in the order of their ids.
+        """
         ...
 
     async def commit(self, change: Change) -> bool:
@@ -98,6 +129,25 @@ class Store(Protocol):
         Returns:
             Events with their sequence numbers, which grow.
         """
+        ...
+
+    async def forget(self, before: Instant, *, limit: int) -> int:
+        """
+        Remove the oldest events, up to the first that is not from before *before*.
+
+        The newest event stays however old it is, so that numbers go on where they were.
+
+        Args:
+            before: The first instant whose events stay.
+            limit: How many to remove at the most, so that no write waits long.
+
+        Returns:
+            How many were removed.
+        """
+        ...
+
+    async def ping(self) -> None:
+        """Find out whether the store answers, and would take a write; costs next to nothing."""
         ...
 
     async def close(self) -> None:

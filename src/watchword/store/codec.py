@@ -41,15 +41,11 @@ from watchword.domain.token import (
     TokenId,
 )
 from watchword.domain.user import OpenToken, UserId, UserSecurity
-from watchword.store.base import StoreUnavailableError
+from watchword.store.base import StoreCorruptError
 
 _CRC_BYTES = 4
 # What the checksum starts from, so that the bytes of one kind never pass for another's.
 _TOKEN, _USER, _DESTINATION, _EVENT, _APPLICATION, _OWNER = 1, 2, 3, 4, 5, 6
-
-
-class StoreCorruptError(StoreUnavailableError):
-    """What is stored is not what was stored: damaged, mixed up, or of a newer version of Watchword."""
 
 
 class _Stored(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
@@ -103,6 +99,12 @@ class _Token(_Stored, frozen=True, tag=1):
     version: int
 
 
+class _TokenOfPage(_Token, frozen=True, tag=2):
+    application: str | None
+    details: bytes
+    page: bytes
+
+
 class _Pin(_Stored, frozen=True, tag=0):
     id: str
     sealed: bytes
@@ -120,7 +122,7 @@ class _Phone(_Stored, frozen=True, tag=1):
 
 class _DeviceFingerprint(_Stored, frozen=True, tag=2):
     id: str
-    digest: bytes
+    sealed: bytes
     enrolled_at: Instant
     disabled: bool
 
@@ -186,7 +188,7 @@ class _Event(_Stored, frozen=True, tag=1):
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_decode_token = msgspec.msgpack.Decoder(_Token).decode
+_decode_token = msgspec.msgpack.Decoder(_Token | _TokenOfPage).decode
 _decode_user = msgspec.msgpack.Decoder(_User).decode
 _decode_destination = msgspec.msgpack.Decoder(_Destination).decode
 _decode_application = msgspec.msgpack.Decoder(_Application).decode
@@ -198,27 +200,27 @@ _decode_event = msgspec.msgpack.Decoder(_Event).decode
 
 
 def encode_token(token: OneTimeToken) -> bytes:
-    """Return the stored form of a token."""
+    """Return the stored form of a token: the shortest that holds all of it."""
     binding = token.binding
-    return _seal(
-        _TOKEN,
-        _Token(
-            token.id,
-            token.user_id,
-            token.action,
-            token.risk,
-            token.bind,
-            token.spend_mode,
-            (binding.method, binding.path, binding.target, binding.body),
-            tuple([(each.primary, each.alternatives, each.passed_by) for each in token.challenges]),
-            token.factors,
-            token.issued_at,
-            token.expires_at,
-            _state_out(token.state),
-            tuple([(sends.method, sends.count, sends.last_at) for sends in token.sends]),
-            token.version,
-        ),
+    first = (
+        token.id,
+        token.user_id,
+        token.action,
+        token.risk,
+        token.bind,
+        token.spend_mode,
+        (binding.method, binding.path, binding.target, binding.body),
+        tuple([(each.primary, each.alternatives, each.passed_by) for each in token.challenges]),
+        token.factors,
+        token.issued_at,
+        token.expires_at,
+        _state_out(token.state),
+        tuple([(sends.method, sends.count, sends.last_at) for sends in token.sends]),
+        token.version,
     )
+    if token.application is None and not token.details and not token.page:
+        return _seal(_TOKEN, _Token(*first))
+    return _seal(_TOKEN, _TokenOfPage(*first, token.application, token.details, token.page))
 
 
 def decode_token(body: bytes) -> OneTimeToken:
@@ -248,6 +250,9 @@ def decode_token(body: bytes) -> OneTimeToken:
         state=_state_in(stored.state),
         sends=tuple([Sends(*each) for each in stored.sends]),
         version=stored.version,
+        application=stored.application if isinstance(stored, _TokenOfPage) else None,
+        details=stored.details if isinstance(stored, _TokenOfPage) else b"",
+        page=stored.page if isinstance(stored, _TokenOfPage) else b"",
     )
 
 
@@ -367,7 +372,7 @@ def _credential_out(credential: Credential) -> _Credential:
             )
         case DeviceFingerprint():
             return _DeviceFingerprint(
-                credential.id, credential.digest, credential.enrolled_at, credential.disabled
+                credential.id, credential.sealed, credential.enrolled_at, credential.disabled
             )
         case PublicKey():
             return _PublicKey(credential.id, credential.spki, credential.enrolled_at, credential.disabled)
@@ -391,7 +396,7 @@ def _credential_in(stored: _Credential) -> Credential:
             )
         case _DeviceFingerprint():
             return DeviceFingerprint(
-                id=stored.id, digest=stored.digest, enrolled_at=stored.enrolled_at, disabled=stored.disabled
+                id=stored.id, sealed=stored.sealed, enrolled_at=stored.enrolled_at, disabled=stored.disabled
             )
         case _PublicKey():
             return PublicKey(

@@ -33,7 +33,7 @@ GROUP_MAX = 512
 """How many changes one transaction takes at the most."""
 
 BUSY_SECONDS = 2.0
-"""How long a write waits for another process."""
+"""How long a write waits for another process at the most; and no less than half of it."""
 
 IDLE_SECONDS = 1.0
 """After how long without a write the log is copied into the database, whatever its length."""
@@ -57,7 +57,8 @@ Item = TypeVar("Item")
 Outcome = TypeVar("Outcome")
 
 
-Group: TypeAlias = list[tuple[Item, asyncio.Future[Outcome]]]
+Group: TypeAlias = list[tuple[Item, asyncio.Future[Outcome], float]]
+"""Items, who waits for each, and since when."""
 
 Job: TypeAlias = Callable[[], Callable[[], None]]
 """What the thread does; returns how its loop goes on."""
@@ -146,7 +147,7 @@ class GroupCommit(Generic[Item, Outcome]):
         self._connection: Database | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._taking_over = Lock()
-        self._waiting: deque[tuple[Item, asyncio.Future[Outcome]]] = deque()
+        self._waiting: deque[tuple[Item, asyncio.Future[Outcome], float]] = deque()
         self._alone = 0  # How many of those that wait are written one by one, to find the one at fault.
         self._busy = False
         self._idle: asyncio.Event | None = None
@@ -172,7 +173,7 @@ class GroupCommit(Generic[Item, Outcome]):
         if len(self._waiting) >= WAITING_MAX:
             raise StoreUnavailableError("too many changes wait to be stored")
         future: asyncio.Future[Outcome] = loop.create_future()
-        self._waiting.append((item, future))
+        self._waiting.append((item, future, time.monotonic()))
         if not self._busy:
             self._busy = True
             loop.call_soon(self._next)  # What this turn of the loop still brings joins the group.
@@ -217,7 +218,7 @@ class GroupCommit(Generic[Item, Outcome]):
     def _take_over(self) -> None:
         """Begin anew after a loop that was closed, once the thread is done with what that one gave it."""
         while self._waiting:
-            _, future = self._waiting.popleft()
+            _, future, _ = self._waiting.popleft()
             with suppress(RuntimeError, asyncio.InvalidStateError):  # Nobody hears, or he was cancelled.
                 future.set_exception(StoreUnavailableError("the event loop was closed before the write"))
         self._alone, self._idle, self._busy = 0, None, True
@@ -248,7 +249,7 @@ class GroupCommit(Generic[Item, Outcome]):
         """Write a group inside the transaction that has begun, and leave the commit to the thread."""
         assert self._connection is not None
         try:
-            outcomes = self._write(self._connection, [item for item, _ in group])
+            outcomes = self._write(self._connection, [item for item, _, _ in group])
         except Exception as error:  # noqa: BLE001 - as above.
             self._roll_back()
             if len(group) > 1 and not isinstance(error, FAULTS_OF_THE_FILE):
@@ -265,7 +266,12 @@ class GroupCommit(Generic[Item, Outcome]):
         if isinstance(error, FAULTS_OF_THE_FILE):
             self._forget()
         self._roll_back()
-        for _, future in group:
+        if isinstance(error, apsw.BusyError):
+            # Whoever came late gets his share of the waiting, with those who came since.
+            since = time.monotonic() - BUSY_SECONDS / 2
+            self._waiting.extendleft(each for each in reversed(group) if each[2] > since)
+            group = [each for each in group if each[2] <= since]
+        for _, future, _ in group:
             if not future.done():  # Whoever waited was cancelled.
                 # Each gets an exception of its own: one that is raised grows a traceback.
                 future.set_exception(unavailable("written", error))
@@ -274,7 +280,7 @@ class GroupCommit(Generic[Item, Outcome]):
         self._loop.call_soon(self._next)
 
     def _committed(self, group: Group[Item, Outcome], outcomes: Sequence[Outcome]) -> None:
-        for (_, future), outcome in zip(group, outcomes, strict=True):
+        for (_, future, _), outcome in zip(group, outcomes, strict=True):
             if not future.done():
                 future.set_result(outcome)
         if self._pages - self._copied >= self._checkpoint_pages:
@@ -323,7 +329,8 @@ class GroupCommit(Generic[Item, Outcome]):
         """Wait for another process to end its transaction."""
         if self._connection is None:
             self._connection = self._connect()
-        self._connection.set_busy_handler(patience())
+        # Counted from when the first of them came: it may have waited behind another group that waited.
+        self._connection.set_busy_handler(patience(group[0][2]))
         self._connection.execute("BEGIN IMMEDIATE")
         self._connection.set_busy_handler(None)
         return lambda: self._apply(group)
@@ -389,17 +396,20 @@ def unavailable(what: str, error: Exception) -> StoreUnavailableError:
     return wrapped
 
 
-def patience() -> Callable[[int], bool]:
+def patience(since: float | None = None) -> Callable[[int], bool]:
     """
     Return what SQLite asks whether to wait longer for another process.
 
     Its own answer waits longer and longer between tries, so that a busy neighbour always wins.
+
+    Args:
+        since: From when on it waits, by ``time.monotonic``; by default from when it is first asked.
     """
-    started = 0.0
+    started = since
 
     def wait(tries: int) -> bool:
         nonlocal started
-        if not tries:
+        if started is None or (since is None and not tries):
             started = time.monotonic()
         elif time.monotonic() - started > BUSY_SECONDS:
             return False

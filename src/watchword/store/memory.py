@@ -31,6 +31,7 @@ class MemoryStore:
         self._applications: dict[ApplicationId, Application] = {}
         self._owners: dict[bytes, Owner] = {}
         self._events: list[Event] = []
+        self._forgotten = 0
         self._shut = False
 
     async def token(self, token_id: TokenId) -> OneTimeToken | None:
@@ -57,6 +58,12 @@ class MemoryStore:
         """Look up whose something is."""
         self._refuse_if_shut()
         return self._owners.get(owner_id)
+
+    async def users(self, *, after: UserId | None = None, limit: int = 1000) -> Sequence[UserSecurity]:
+        """Read users page by page."""
+        self._refuse_if_shut()
+        ids = sorted(id_ for id_ in self._users if after is None or id_ > after)
+        return [self._users[id_] for id_ in ids[:limit]]
 
     async def commit(self, change: Change) -> bool:
         """Store a change, or do nothing."""
@@ -121,7 +128,22 @@ class MemoryStore:
     async def events(self, *, after: int = 0, limit: int = 1000) -> Sequence[tuple[int, Event]]:
         """Read the audit trail."""
         self._refuse_if_shut()
-        return list(enumerate(islice(self._events, after, after + limit), start=after + 1))
+        first = max(0, after - self._forgotten)
+        return list(enumerate(islice(self._events, first, first + limit), start=self._forgotten + first + 1))
+
+    async def forget(self, before: Instant, *, limit: int) -> int:
+        """Remove the oldest events."""
+        self._refuse_if_shut()
+        gone = 0
+        while gone < min(limit, len(self._events) - 1) and self._events[gone].at < before:
+            gone += 1
+        del self._events[:gone]
+        self._forgotten += gone
+        return gone
+
+    async def ping(self) -> None:
+        """Find out whether the store is open."""
+        self._refuse_if_shut()
 
     async def close(self) -> None:
         """Answer nobody any more; what was accepted is finished all the same."""

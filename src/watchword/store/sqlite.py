@@ -13,10 +13,9 @@ import os
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from functools import cache
-from importlib import resources
 from pathlib import Path
 from threading import Lock
-from typing import Literal, NamedTuple, TypeAlias, TypeVar, cast
+from typing import Literal, NamedTuple, TypeVar, cast
 
 import apsw
 
@@ -29,8 +28,10 @@ from watchword.domain.owner import Owner
 from watchword.domain.token import OneTimeToken, TokenId
 from watchword.domain.user import UserId, UserSecurity
 from watchword.store import codec
-from watchword.store.base import StoreUnavailableError
+from watchword.store.base import StoreUnavailableError, UnreadableUser, UnusableStoreError
 from watchword.store.group import Database, GroupCommit, close, patience, roll_back, unavailable
+from watchword.store.migrations import needed_by, steps as migration_steps
+from watchword.store.rows import Key, Record, Row, Rows, record, user as user_of
 
 ROWS_MAX = 32
 """How many rows one statement writes at the most: each number is a statement of its own, kept prepared."""
@@ -51,6 +52,7 @@ _NETWORK_FILE_SYSTEMS = frozenset(
     | {"lustre", "ncpfs", "nfs", "nfs4", "smb3", "smbfs"}
 )
 
+
 _SWEEP_TOKENS = """
 DELETE FROM token
  WHERE seq IN (SELECT seq FROM token WHERE expires_at <= ? ORDER BY expires_at LIMIT ?)
@@ -60,61 +62,21 @@ DELETE FROM destination
  WHERE id IN (SELECT id FROM destination WHERE last_at <= ? ORDER BY last_at LIMIT ?)
 """
 
-_Key: TypeAlias = bytes | int | str
+_FORGET = "DELETE FROM event WHERE seq IN (SELECT seq FROM event WHERE seq <= ? ORDER BY seq LIMIT ?)"
 
 T = TypeVar("T")
 Synchronous = Literal["FULL", "EXTRA", "NORMAL", "OFF"]
 
 
-class UnusableFileError(Exception):
+class UnusableFileError(UnusableStoreError):
     """The file cannot be the store; the message says why, and what would help."""
 
 
-class _Row(NamedTuple):
-    """A record as it is to be written; ``at`` is what a sweep looks for, if it looks for it."""
-
-    key: _Key
-    version: int
-    at: int
-    body: bytes
-
-
-class _Encoded:
-    """One change, as it is to be written: the rows, each with the name of its table, and the events."""
-
-    __slots__ = ("events", "rows", "seen")
-
-    def __init__(self, change: Change) -> None:
-        rows: list[tuple[str, _Row]] = []
-        if (token := change.token) is not None:
-            rows.append(("token", _token_row(token)))
-        if (user := change.user) is not None:
-            rows.append(("user", _Row(user.id, user.version, 0, codec.encode_user(user))))
-        if (destination := change.destination) is not None:
-            last_at = destination.sent_at[-1] if destination.sent_at else 0
-            body = codec.encode_destination(destination)
-            rows.append(("destination", _Row(destination.id, destination.version, last_at, body)))
-        if (application := change.application) is not None:
-            body = codec.encode_application(application)
-            rows.append(("application", _Row(application.id, application.version, 0, body)))
-        rows += [
-            ("owner", _Row(owner.id, owner.version, 0, codec.encode_owner(owner))) for owner in change.owners
-        ]
-        rows += [("token", _token_row(token)) for token in change.revoked]
-        self.rows = rows
-        self.seen = change.seen
-        self.events = [codec.encode_event(event) for event in change.events]
-
-
-def _token_row(token: OneTimeToken) -> _Row:
-    return _Row(token.id, token.version, token.expires_at, codec.encode_token(token))
-
-
 class _Removal(NamedTuple):
-    """A part of a sweep: a statement, and what it is told."""
+    """A statement that removes records, and up to where."""
 
     statement: str
-    before: int
+    last: int
     limit: int
 
 
@@ -128,7 +90,7 @@ class SqliteStore:
         # A connection serves one thread at a time; there may be an event loop in each.
         self._reading = Lock()
         self._closed = False
-        self._writer = GroupCommit[_Encoded | _Removal, int](open_, _write, checkpoint_pages=checkpoint_pages)
+        self._writer = GroupCommit[Rows | _Removal, int](open_, _write, checkpoint_pages=checkpoint_pages)
 
     @classmethod
     def open(
@@ -171,53 +133,36 @@ class SqliteStore:
 
     async def token(self, token_id: TokenId) -> OneTimeToken | None:
         """Look a token up."""
-        body = self._read("SELECT body FROM token WHERE id = ?", token_id)
-        if body is None:
-            return None
-        token = codec.decode_token(body)
-        if token.id != token_id:
-            raise codec.StoreCorruptError("a token is stored under the id of another")
-        return token
+        return self._record("token", codec.decode_token, token_id)
 
     async def user(self, user_id: UserId) -> UserSecurity | None:
         """Look a user's security state up."""
-        body = self._read("SELECT body FROM user WHERE id = ?", user_id)
-        if body is None:
-            return None
-        user = codec.decode_user(body)
-        if user.id != user_id:
-            raise codec.StoreCorruptError("a user is stored under the id of another")
-        return user
+        return self._record("user", codec.decode_user, user_id)
 
     async def destination(self, destination_id: bytes) -> Destination | None:
         """Look up what was sent to a number."""
-        body = self._read("SELECT body FROM destination WHERE id = ?", destination_id)
-        if body is None:
-            return None
-        destination = codec.decode_destination(body)
-        if destination.id != destination_id:
-            raise codec.StoreCorruptError("a destination is stored under the id of another")
-        return destination
+        return self._record("destination", codec.decode_destination, destination_id)
 
     async def application(self, application_id: ApplicationId) -> Application | None:
         """Look an application up."""
-        body = self._read("SELECT body FROM application WHERE id = ?", application_id)
-        if body is None:
-            return None
-        application = codec.decode_application(body)
-        if application.id != application_id:
-            raise codec.StoreCorruptError("an application is stored under the id of another")
-        return application
+        return self._record("application", codec.decode_application, application_id)
 
     async def owner(self, owner_id: bytes) -> Owner | None:
         """Look up whose something is."""
-        body = self._read("SELECT body FROM owner WHERE id = ?", owner_id)
-        if body is None:
-            return None
-        owner = codec.decode_owner(body)
-        if owner.id != owner_id:
-            raise codec.StoreCorruptError("an owner is stored under the id of another")
-        return owner
+        return self._record("owner", codec.decode_owner, owner_id)
+
+    async def users(
+        self, *, after: UserId | None = None, limit: int = 1000
+    ) -> Sequence[UserSecurity | UnreadableUser]:
+        """Read users page by page."""
+        where, keys = ("", ()) if after is None else (" WHERE id > ?", (after,))
+        rows: list[tuple[int, bytes]] = self._reads(
+            lambda reader: reader.execute(
+                f"SELECT id, body FROM user{where} ORDER BY id LIMIT ?",  # noqa: S608 - one of two, both ours.
+                (*keys, limit),
+            ).fetchall()
+        )
+        return [user_of(id_, body) for id_, body in rows]
 
     async def commit(self, change: Change) -> bool:
         """
@@ -225,19 +170,22 @@ class SqliteStore:
 
         Cancelling does not take the change back: the outcome is unknown then.
         """
-        return bool(await self._writer.submit(_Encoded(change)))
+        return bool(await self._writer.submit(Rows(change)))
 
     async def sweep(self, now: Instant, *, limit: int) -> int:
         """Remove what is over since a day, a little at a time."""
         day_ago = later(now, -DAY_SECONDS)
+        removed = await self._remove(_SWEEP_TOKENS, day_ago, limit=limit)
+        return removed + await self._remove(_SWEEP_DESTINATIONS, day_ago, limit=limit - removed)
+
+    async def _remove(self, statement: str, last: int, *, limit: int) -> int:
         removed = 0
-        for statement in (_SWEEP_TOKENS, _SWEEP_DESTINATIONS):
-            while removed < limit:
-                asked = min(SWEPT_AT_ONCE, limit - removed)
-                gone = await self._writer.submit(_Removal(statement, day_ago, asked))
-                removed += gone
-                if gone < asked:
-                    break
+        while removed < limit:
+            asked = min(SWEPT_AT_ONCE, limit - removed)
+            gone = await self._writer.submit(_Removal(statement, last, asked))
+            removed += gone
+            if gone < asked:
+                break
         return removed
 
     async def events(self, *, after: int = 0, limit: int = 1000) -> Sequence[tuple[int, Event]]:
@@ -249,6 +197,21 @@ class SqliteStore:
         )
         return [(seq, codec.decode_event(body)) for seq, body in rows]
 
+    async def forget(self, before: Instant, *, limit: int) -> int:
+        """Remove the oldest events, a little at a time."""
+        # The newest of those that are read stays, so that one is left.
+        oldest = await self.events(limit=limit + 1)
+        last = 0
+        for seq, event in oldest[:-1]:
+            if event.at >= before:
+                break
+            last = seq
+        return await self._remove(_FORGET, last, limit=limit) if last else 0
+
+    async def ping(self) -> None:
+        """Find out whether the file can be written: a transaction that changes nothing."""
+        await self._writer.submit(_Removal(_FORGET, 0, 0))
+
     async def close(self) -> None:
         """Finish what was accepted, then let go of the file."""
         self._closed = True
@@ -257,9 +220,10 @@ class SqliteStore:
             reader, self._reader = self._reader, None
             close(reader)
 
-    def _read(self, query: str, key: _Key) -> bytes | None:
+    def _record(self, table: str, decode: Callable[[bytes], Record], key: Key) -> Record | None:
+        query = f"SELECT body FROM {table} WHERE id = ?"  # noqa: S608 - a name of ours.
         body: bytes | None = self._reads(lambda reader: reader.execute(query, (key,)).get)
-        return body
+        return record(decode, key, body)
 
     def _reads(self, read: Callable[[Database], T]) -> T:
         with self._reading:
@@ -279,25 +243,25 @@ class SqliteStore:
 # --- a group ----------------------------------------------------------------------------------
 
 
-def _write(connection: Database, group: Sequence[_Encoded | _Removal]) -> list[int]:
+def _write(connection: Database, group: Sequence[Rows | _Removal]) -> list[int]:
     """
     Write what may happen of *group*, and say which did; of a removal, how many records went.
 
     A change is compared with what those before it left. Of a record that several of them write
     only the last form reaches the file: nobody can see those between.
     """
-    changes = [each for each in group if isinstance(each, _Encoded)]
+    changes = [each for each in group if isinstance(each, Rows)]
     written = iter(_write_changes(connection, changes) if changes else ())
-    return [next(written) if isinstance(each, _Encoded) else _remove(connection, each) for each in group]
+    return [next(written) if isinstance(each, Rows) else _remove(connection, each) for each in group]
 
 
 def _remove(connection: Database, removal: _Removal) -> int:
-    connection.execute(removal.statement, (removal.before, removal.limit))
+    connection.execute(removal.statement, (removal.last, removal.limit))
     return connection.changes()
 
 
-def _write_changes(connection: Database, group: Sequence[_Encoded]) -> list[bool]:
-    keys: defaultdict[str, set[_Key]] = defaultdict(set)
+def _write_changes(connection: Database, group: Sequence[Rows]) -> list[bool]:
+    keys: defaultdict[str, set[Key]] = defaultdict(set)
     for each in group:
         for name, row in each.rows:
             keys[name].add(row.key)
@@ -328,22 +292,22 @@ class _Table:
 
     __slots__ = ("_connection", "_name", "_rows", "_versions")
 
-    def __init__(self, connection: Database, name: str, keys: set[_Key]) -> None:
+    def __init__(self, connection: Database, name: str, keys: set[Key]) -> None:
         self._connection = connection
         self._name = name
-        self._rows: dict[_Key, _Row] = {}
-        self._versions: dict[_Key, int] = {}
+        self._rows: dict[Key, Row] = {}
+        self._versions: dict[Key, int] = {}
         wanted = list(keys)
         for start in range(0, len(wanted), ROWS_MAX):
             part = wanted[start : start + ROWS_MAX]
             found: Sequence[int | None] = connection.execute(_versions(name, len(part)), part).fetchall()[0]
             self._versions.update(zip(part, [version or 0 for version in found], strict=True))
 
-    def holds(self, key: _Key, version: int) -> bool:
+    def holds(self, key: Key, version: int) -> bool:
         """Tell whether what is stored is of *version*."""
         return self._versions[key] == version
 
-    def put(self, row: _Row) -> None:
+    def put(self, row: Row) -> None:
         """Take *row* as what is stored."""
         self._versions[row.key] = row.version
         self._rows[row.key] = row
@@ -415,20 +379,50 @@ def _connect(file: Path, synchronous: Synchronous, vfs: str | None) -> Database:
         "Database",
         apsw.Connection(str(file), flags=apsw.SQLITE_OPEN_READWRITE, vfs=vfs, statementcachesize=256),
     )
-    connection.set_busy_timeout(100)
+    # Another process may be making the file at this moment.
+    connection.set_busy_handler(patience())
     connection.wal_autocheckpoint(0)
     connection.execute(f"PRAGMA synchronous = {synchronous}")
     connection.execute("PRAGMA foreign_keys = ON")
     connection.execute("PRAGMA cache_size = -32768")
     connection.execute("PRAGMA journal_size_limit = 67108864")
+    connection.set_busy_timeout(100)
     return connection
 
 
 def migrations() -> list[str]:
     """Return the steps of the schema, in order."""
-    folder = resources.files("watchword.store").joinpath("migrations")
-    steps = sorted((entry for entry in folder.iterdir() if entry.name.endswith(".sql")), key=lambda e: e.name)
-    return [step.read_text(encoding="utf-8") for step in steps]
+    return list(migration_steps("sqlite").values())
+
+
+def pending(path: Path) -> list[str]:
+    """
+    Name the steps that a file lacks, in order; of a file that is not there, all. Changes nothing.
+
+    Raises:
+        UnusableFileError: The file is no database of ours, or this version cannot share it.
+        StoreUnavailableError: It cannot be read now.
+    """
+    names = list(migration_steps("sqlite"))
+    if not path.exists():
+        return names
+    try:
+        connection = reading(path)
+        try:
+            return names[_schema(connection, len(names)) :]
+        finally:
+            close(connection)
+    except apsw.NotADBError as error:
+        raise UnusableFileError(f"{path} is not an SQLite database") from error
+    except apsw.Error as error:
+        raise StoreUnavailableError(f"{path} cannot be read: {error}") from error
+
+
+def reading(path: Path) -> Database:
+    """Open a file to be read only."""
+    connection = cast("Database", apsw.Connection(str(path), flags=apsw.SQLITE_OPEN_READONLY))
+    connection.set_busy_handler(patience())
+    return connection
 
 
 def migrate(connection: Database, steps: Sequence[str] | None = None) -> int:
@@ -445,20 +439,31 @@ def migrate(connection: Database, steps: Sequence[str] | None = None) -> int:
     connection.set_busy_handler(patience())
     found = _schema(connection, len(steps))  # Before anything is changed: it may be another program's.
     _use_write_ahead_log(connection)
-    if found == len(steps):
+    if found >= len(steps):
         return 0
     connection.execute("BEGIN EXCLUSIVE")
     try:
         done = _schema(connection, len(steps))
-        for step in steps[done:]:
+        for number, step in enumerate(steps[done:], start=done + 1):
             connection.execute(step)
+            _say_who_may_share(connection, step, number)
         connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-        connection.execute(f"PRAGMA user_version = {len(steps)}")
+        connection.execute(f"PRAGMA user_version = {max(done, len(steps))}")
         connection.execute("COMMIT")
     except BaseException:
         roll_back(connection)
         raise
-    return len(steps) - done
+    return max(0, len(steps) - done)
+
+
+def _say_who_may_share(connection: Database, step: str, number: int) -> None:
+    if _says_what_it_needs(connection):
+        upsert = "ON CONFLICT (name) DO UPDATE SET value = max(value, excluded.value)"
+        connection.execute(f"INSERT INTO about VALUES ('needs', ?) {upsert}", (needed_by(step, number),))  # noqa: S608
+
+
+def _says_what_it_needs(connection: Database) -> bool:
+    return bool(connection.execute("SELECT count(*) FROM sqlite_schema WHERE name = 'about'").get)
 
 
 def _use_write_ahead_log(connection: Database) -> None:
@@ -481,7 +486,10 @@ def _schema(connection: Database, newest: int) -> int:
     tables: int = connection.execute("SELECT count(*) FROM sqlite_schema").get
     if application != _APPLICATION_ID and (application or schema or tables):
         raise UnusableFileError(f"{connection.filename} is a database of another program")
-    if schema > newest:
+    needs = schema
+    if _says_what_it_needs(connection):
+        needs = connection.execute("SELECT value FROM about WHERE name = 'needs'").get
+    if needs > newest:
         raise UnusableFileError(
             f"{connection.filename} has schema {schema}, and this version of Watchword knows schemas up to"
             f" {newest}: start the newer version that wrote it"

@@ -1,0 +1,2 @@
+-- From here on a token may name the application that asks, what is approved, and the page that is open
+-- for it: older versions cannot read that. No table changes.
