@@ -19,6 +19,7 @@ from watchword.domain.details import (
     cut,
     digest,
     fault,
+    has_controls,
     is_blank,
     is_key,
     odd,
@@ -259,6 +260,17 @@ def test_each_character_is_looked_up_once_however_often_it_stands(
 def test_whatever_is_shown_has_nothing_left_to_be_made_visible(value: str) -> None:
     for character in shown(value):
         assert shown(character) == character or character == "⟨"
+
+
+@pytest.mark.parametrize("character", ["\n", "\x7f", "\u202e", "\u2066", "\u2028", "\ue000", "\uffff"])
+def test_what_no_honest_name_has_is_found_wherever_it_stands(character: str) -> None:
+    for text in (character, f"{character}Bank", f"Ba{character}nk", f"Bank{character}"):
+        assert has_controls(text)
+
+
+@pytest.mark.parametrize("text", ["", "Bank", "بنك", "क्\u200dष", "O’Neil & Søn 🏦"])
+def test_an_honest_name_has_no_controls(text: str) -> None:
+    assert not has_controls(text)
 
 
 # --- cut ------------------------------------------------------------------------------------------

@@ -194,6 +194,15 @@ def test_whatever_open_method_is_passed_next_the_token_comes_to_be_passed_with_e
 
 
 @pytest.mark.attack(23)
+def test_a_method_that_nothing_asks_for_or_that_passed_already_passes_nothing() -> None:
+    asked = (Challenge(Method.PIN),)
+    assert pass_by(asked, Method.SMS, factors=1) is None
+    passed = pass_by(asked, Method.PIN, factors=1)
+    assert passed is not None
+    assert pass_by(passed, Method.PIN, factors=1) is None
+
+
+@pytest.mark.attack(23)
 @given(action=actions, user=users, method=st.sampled_from(Method))
 def test_a_method_that_is_not_open_passes_nothing(action: Action, user: UserSecurity, method: Method) -> None:
     needed = required(action, user)

@@ -458,6 +458,22 @@ async def test_an_addition_that_comes_to_nothing_is_forgotten_unless_nobody_know
         assert len((await world.user()).credentials) == kept
 
 
+async def test_a_face_that_another_process_was_faster_with_is_forgotten() -> None:
+    class Slow(Faces):
+        async def enrol(self, reference: str, face_map: bytes) -> bytes:
+            template = await super().enrol(reference, face_map)
+            assert isinstance(await other.engine.enrolment.add_face_map(ADA, FACE), FaceMap)
+            return template
+
+    slow = Slow()
+    world = make_world(faces=slow)
+    other = make_world(store=world.store, faces=Faces())
+    refusal = await world.engine.enrolment.add_face_map(ADA, OTHER_FACE)
+    assert refusal == Refusal(Reason.ALREADY_ENROLLED)
+    assert slow.kept == []
+    assert len(faces_of(other).kept) == len((await world.user()).credentials) == 1
+
+
 @pytest.mark.attack(179)
 async def test_a_face_that_was_moved_to_another_user_or_row_does_not_open(world: World) -> None:
     mine = await world.engine.enrolment.add_face_map(ADA, FACE)

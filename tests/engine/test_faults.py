@@ -25,11 +25,14 @@ from tests.factories import (
 from watchword.domain.credential import DeviceFingerprint, Phone
 from watchword.domain.decision import Change, EventName, Reason, Refusal
 from watchword.domain.limits import Limits
+from watchword.domain.lockout import Attempts
 from watchword.domain.method import CredentialKind, Method
 from watchword.domain.token import Cleared, OneTimeToken, Reserved, Revoked, Spent, TokenId
+from watchword.domain.user import UserId, UserSecurity
 from watchword.engine.deciding import CONFLICTS_MAX, StoreContendedError
 from watchword.engine.engine import Approved, Caller, Engine, Snapshot, StepUp, Wrong, identify
 from watchword.store.base import Store, StoreUnavailableError
+from watchword.store.memory import MemoryStore
 
 ada = Caller(ADA)
 DEVICE = Method.PARTNER_DEVICE_FINGERPRINT
@@ -277,6 +280,35 @@ async def test_the_last_guess_counts_though_its_credential_cannot_be_disabled_ye
     assert refusal == Refusal(Reason.NOT_ENROLLED, methods=("PIN",))
     assert not (await world.user()).has(CredentialKind.PIN)
     assert (await world.event_names()).count(EventName.CREDENTIAL_DISABLED.value) == 1
+
+
+@pytest.mark.attack(55)
+async def test_nothing_is_disabled_for_what_a_server_had_that_another_took_over_from() -> None:
+    """A version that fits would prove nothing: they come again there, with other contents."""
+
+    class TakenOver(OverStore):
+        async def user(self, user_id: UserId) -> UserSecurity | None:
+            user = await self.inner.user(user_id)
+            if user is not None and user.attempts.exhausted(lowered):
+                there = MemoryStore()
+                for version in range(1, user.version + 1):
+                    assert await there.commit(
+                        Change(user=replace(user, version=version, attempts=Attempts()))
+                    )
+                self.inner = there
+                world.engine.decider.recent.begin_anew()
+            return user
+
+    lowered = Limits(disable_pin_after=1)
+    store = OverStore()
+    before = make_world(store=store)
+    await before.enrol(ADA, enrolled_pin(), enrolled_phone())
+    issued = await before.engine.protect(ada, PAYMENT, PAY)
+    assert isinstance(issued, StepUp)
+    assert await before.engine.verify(ada, issued.ott, Method.PIN, "0000") == Wrong(Method.PIN, 4)
+    world = make_world(store=TakenOver(store.inner), limits=lowered)
+    assert isinstance(await world.engine.protect(ada, PAYMENT, PAY), StepUp)
+    assert (await world.user()).has(CredentialKind.PIN)
 
 
 class OneDamaged(OverStore):
