@@ -75,6 +75,7 @@ def test_every_table_is_read_strictly(name: str) -> None:
         ),
         ("[store]\nurl = ''", "store.url: must begin with one of"),
         ("[store]\nurl = 'postgresql:///d'", "store.url: must name a host, postgresql://host"),
+        ("[store]\nurl = 'valkey:///?host=/run'", "store.url: must name a host, valkey://host"),
         ("[store]\nurl = 'postgresql://u@x:p@h/d'", "store.url: an @ is left over"),
         (
             "[store]\nurl = 'postgresql://h/d'\npath = 'w.db'",
@@ -246,6 +247,7 @@ def test_a_server_is_taken_at_its_bounds(member: str) -> None:
     ("url", "with_password"),
     [
         ("postgresql://h/d", "postgresql://:a%2Fb%40c%3A@h/d"),
+        ("postgresql://u@/d?host=/run", "postgresql://u:a%2Fb%40c%3A@/d?host=/run"),
         ("postgresql://u@h1:5432,h2:5433/d?x=@", "postgresql://u:a%2Fb%40c%3A@h1:5432,h2:5433/d?x=@"),
         ("valkey://[::1]:6379", "valkey://:a%2Fb%40c%3A@[::1]:6379"),
     ],

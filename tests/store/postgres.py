@@ -118,6 +118,11 @@ class Server:
     def url(self) -> str:
         return f"postgresql://{SUPERUSER}@127.0.0.1:{self.port}/postgres"
 
+    @property
+    def sockets(self) -> Path:
+        """The folder of the server's socket."""
+        return self._programs.folder
+
     def create(self) -> None:
         """Make an empty cluster; it trusts whoever connects from this machine."""
         self._programs.run(
@@ -140,7 +145,7 @@ class Server:
         options = {
             "port": str(self.port),
             "listen_addresses": "127.0.0.1",
-            "unix_socket_directories": "",
+            "unix_socket_directories": str(self.sockets),
             "shared_buffers": "32MB",
             "max_wal_size": "128MB",
             "wal_level": "replica",

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import asyncpg  # type: ignore[import-untyped]
 import msgspec
@@ -75,6 +76,8 @@ async def raw(postgres: Server, settings: PostgresSettings) -> AsyncIterator[Any
         ("postgres://user:p%40ss@localhost:6000/database", ("localhost",), (6000,), False),
         ("postgresql://user@[::1]:6000/database", ("::1",), (6000,), False),
         ("postgresql://user@/database?host=/run/postgresql", ("/run/postgresql",), (5432,), False),
+        ("postgresql://user@/database?host=/run&port=6000", ("/run",), (6000,), False),
+        ("postgresql://user@%2Frun:6000/database", ("/run",), (6000,), False),
         ("postgresql://user@db.example/database", ("db.example",), (5432,), True),
         ("postgresql://user@one,two:6000/database", ("one", "two"), (5432, 6000), True),
         ("postgresql://user@127.0.0.1,two/database", ("127.0.0.1", "two"), (5432, 5432), True),
@@ -107,6 +110,10 @@ def test_a_named_authority_asks_for_tls_on_this_machine_too() -> None:
         (f"{HERE}?sslmode=disable", "not offered: sslmode"),
         (f"{HERE}?options=-cfsync%3Doff", "not offered: options"),
         (f"{HERE}?what", "cannot be read"),
+        (f"{HERE}?host=/run", "not offered: host"),
+        (f"{HERE}?port=6000", "not offered: port"),
+        ("postgresql://user@/database?port=6000", "not offered: port"),
+        ("postgresql://user@/database?host=/run&port=many", "cannot be read"),
     ],
 )
 def test_a_url_that_says_something_else_is_refused(url: str, said: str) -> None:
@@ -188,6 +195,17 @@ def test_a_server_that_cannot_keep_records_is_told_what_to_change(
 async def test_a_database_that_is_not_there_is_refused(postgres: Server) -> None:
     with pytest.raises(UnusableStoreError, match="CREATE DATABASE"):
         await PostgresStore.open(postgres.url.replace("/postgres", "/nothing"))
+
+
+async def test_a_server_of_this_machine_is_found_at_its_socket(postgres: Server) -> None:
+    folder, settings = postgres.sockets, fresh_schema()
+    for url in (
+        f"postgresql://{SUPERUSER}@/postgres?host={folder}&port={postgres.port}",
+        f"postgresql://{SUPERUSER}@{quote(str(folder), safe='')}:{postgres.port}/postgres",
+    ):
+        store = await PostgresStore.open(url, settings=settings)
+        await store.ping()
+        await store.close()
 
 
 async def test_a_server_that_is_not_there_is_unavailable() -> None:

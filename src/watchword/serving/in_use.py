@@ -57,6 +57,16 @@ def going_by(path: Path) -> Generator[Keyring]:
                 return
 
 
+def allow_to_be_seen(path: Path) -> None:
+    """
+    Make the file beside *path* that servers lock: where one may not write, it has to be there.
+
+    Raises:
+        OSError: It cannot be made.
+    """
+    os.close(os.open(_beside(path), os.O_RDONLY | os.O_CREAT | os.O_CLOEXEC, 0o600))
+
+
 @contextmanager
 def _marked(path: Path, kept: KeyFile) -> Generator[None]:
     try:

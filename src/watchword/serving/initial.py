@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 
 from watchword.jose.keys import ServerKeys
+from watchword.serving.in_use import allow_to_be_seen
 from watchword.serving.keys import new_key_file, write_private
 
 CONFIG, KEYS, JOSE = "watchword.toml", "keys.json", "jose.pem"
@@ -32,6 +33,7 @@ def run_init(folder: Path, *, as_json: bool = False) -> None:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         write_private(folder / KEYS, new_key_file())
+        allow_to_be_seen(folder / KEYS)
         write_private(folder / JOSE, ServerKeys.generate().to_pem())
         write_private(folder / CONFIG, template().encode())
     except OSError as error:

@@ -171,7 +171,7 @@ class StoreServer(NamedTuple):
                     f"{self.name}: must begin with {' or '.join(known)}; tokens in Valkey and users in"
                     " PostgreSQL are the only two stores that work together"
                 )
-        elif not hosts:
+        elif not hosts and not (scheme == "postgresql" and "host=" in rest):  # A socket's stands there.
             yield f"{self.name}: must name a host, {scheme}://host"
         elif user is None or "@" in rest.partition("?")[0]:
             yield f"{self.name}: an @ is left over; in a name or a password write it as %40"

@@ -146,6 +146,8 @@ def target(url: str, settings: PostgresSettings) -> Target:
         _, _, where = parts.netloc.rpartition("@")
         pairs = [_host(each) for each in where.split(",")] if where else []
         options = dict(parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query)))
+        if "host" in options and not pairs:  # A socket, which can stand nowhere else without being quoted.
+            pairs = [(options.pop("host"), int(options.pop("port", DEFAULT_PORT)))]
     except ValueError:
         # What it says of itself may hold a part of the password.
         raise UnusableStoreError(
@@ -153,8 +155,6 @@ def target(url: str, settings: PostgresSettings) -> Target:
         ) from None
     if parts.scheme not in {"postgresql", "postgres"} or parts.fragment or "/" in parts.path[1:]:
         raise UnusableStoreError("the URL of the database must be postgresql://user@host:port/database")
-    if "host" in options and not pairs:
-        pairs = [(options.pop("host"), DEFAULT_PORT)]
     mode = options.pop("sslmode", None)
     if options or mode not in {None, "verify-full"}:
         raise UnusableStoreError(
